@@ -1,0 +1,129 @@
+//! What a handler decides about a delivery. It never settles one itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Outgoing;
+use crate::failure::Failure;
+use crate::message::Envelope;
+
+/// Works on one message at a time of each conversation.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Decides about `envelope`. Attempts it records in the envelope travel on with a retry or a dead letter.
+    async fn handle(&self, envelope: &mut Envelope) -> Decision;
+}
+
+/// What should happen now: publish `effects`, then settle.
+#[derive(Debug)]
+pub struct Decision {
+    /// Messages to publish, confirmed before the delivery is settled.
+    pub effects: Vec<Outgoing>,
+    /// What to do with the delivery.
+    pub settlement: Settlement,
+}
+
+/// What to do with a delivery.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Finished, with this outcome.
+    Done(Outcome),
+    /// Park it for at least this long; it is a new attempt when it comes back.
+    RetryAfter(Duration),
+    /// Set it aside for a person.
+    DeadLetter(Reason),
+    /// Leave it on the queue for whoever takes over: our own shutdown, which costs no attempt.
+    GiveBack,
+}
+
+/// How a message ended, other than as a dead letter. Each message has exactly one outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A turn was taken and its parts are queued.
+    Answered,
+    /// The provider accepted the part.
+    Accepted,
+    /// The ledger says it was done before.
+    Duplicate,
+    /// It is not to be answered; the name of the rule says why.
+    Refused(&'static str),
+    /// The receipt is recorded.
+    Recorded,
+}
+
+impl Outcome {
+    /// The outcome's name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Refused(_) => "refused",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
+/// Why a message became a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// A short stable name to filter by, such as `unreadable`, `permanent` or `assistant_unreachable`.
+    pub name: &'static str,
+    /// A sentence for people, safe to show.
+    pub detail: String,
+}
+
+impl Reason {
+    /// The reason `name`, explained by `detail`.
+    pub fn new(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, detail: detail.into() }
+    }
+
+    /// The reason that `failure` gives, named after its kind.
+    #[must_use]
+    pub fn of(failure: &Failure) -> Self {
+        Self::new(failure.kind.as_str(), failure.to_string())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.detail)
+    }
+}
+
+impl Decision {
+    /// Finished, nothing to publish.
+    #[must_use]
+    pub fn done(outcome: Outcome) -> Self {
+        Self { effects: Vec::new(), settlement: Settlement::Done(outcome) }
+    }
+
+    /// Park for at least `delay`.
+    #[must_use]
+    pub fn retry_after(delay: Duration) -> Self {
+        Self { effects: Vec::new(), settlement: Settlement::RetryAfter(delay) }
+    }
+
+    /// Set aside.
+    #[must_use]
+    pub fn dead_letter(reason: Reason) -> Self {
+        Self { effects: Vec::new(), settlement: Settlement::DeadLetter(reason) }
+    }
+
+    /// Leave on the queue.
+    #[must_use]
+    pub fn give_back() -> Self {
+        Self { effects: Vec::new(), settlement: Settlement::GiveBack }
+    }
+
+    /// Adds messages to publish first.
+    #[must_use]
+    pub fn publishing(mut self, effects: Vec<Outgoing>) -> Self {
+        self.effects = effects;
+        self
+    }
+}

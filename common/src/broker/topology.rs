@@ -1,0 +1,114 @@
+//! Every queue and exchange name, in one place. ARCHITECTURE.md lists them too, and the tidy test compares.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The delays a parked message can take on RabbitMQ, shortest first: one queue each, because a queue with mixed delays
+/// releases only from its head.
+pub const DELAY_STEPS: [(&str, Duration); 5] = [
+    ("5s", Duration::from_secs(5)),
+    ("30s", Duration::from_secs(30)),
+    ("2m", Duration::from_secs(120)),
+    ("10m", Duration::from_secs(600)),
+    ("1h", Duration::from_secs(3600)),
+];
+
+/// A step of a text's way that has queues of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Texts from customers, on their way to a worker.
+    Inbound,
+    /// Parts of replies, on their way to a sender.
+    Outbound,
+    /// Delivery receipts, on their way to a worker.
+    Receipts,
+}
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 3] = [Self::Inbound, Self::Outbound, Self::Receipts];
+
+    /// The stage's name in queue names, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Receipts => "receipts",
+        }
+    }
+}
+
+/// The names of one installation's queues.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    prefix: String,
+    /// How many partitions each ordered stage has.
+    pub partitions: u16,
+}
+
+impl Topology {
+    /// The names that start with `prefix`, with `partitions` (at least 1) queues for each ordered stage.
+    pub fn new(prefix: impl Into<String>, partitions: u16) -> Self {
+        Self { prefix: prefix.into(), partitions: partitions.max(1) }
+    }
+
+    /// How many partitions `stage` has: receipts need no order and have one queue.
+    #[must_use]
+    pub fn partitions_of(&self, stage: Stage) -> u16 {
+        match stage {
+            Stage::Inbound | Stage::Outbound => self.partitions,
+            Stage::Receipts => 1,
+        }
+    }
+
+    /// The direct exchange that takes a stage's messages by partition number.
+    #[must_use]
+    pub fn exchange(&self, stage: Stage) -> String {
+        format!("{}.{}", self.prefix, stage.as_str())
+    }
+
+    /// The queue of one partition of a stage.
+    #[must_use]
+    pub fn queue(&self, stage: Stage, partition: u16) -> String {
+        match stage {
+            Stage::Inbound | Stage::Outbound => format!("{}.{}.{partition}", self.prefix, stage.as_str()),
+            Stage::Receipts => format!("{}.receipts", self.prefix),
+        }
+    }
+
+    /// The queue of parked messages of `stage`, and the fanout exchange of the same name that keeps their routing key.
+    #[must_use]
+    pub fn delay(&self, stage: Stage, step: &str) -> String {
+        format!("{}.delay.{}.{step}", self.prefix, stage.as_str())
+    }
+
+    /// The direct exchange of the dead letters; the routing key is [`Topology::dead_key`].
+    #[must_use]
+    pub fn dead_exchange(&self) -> String {
+        format!("{}.dead", self.prefix)
+    }
+
+    /// The routing key of a stage's dead letters: receipts lie with the inbound ones.
+    #[must_use]
+    pub fn dead_key(stage: Stage) -> &'static str {
+        match stage {
+            Stage::Inbound | Stage::Receipts => "inbound",
+            Stage::Outbound => "outbound",
+        }
+    }
+
+    /// The queue of a stage's dead letters.
+    #[must_use]
+    pub fn dead_queue(&self, stage: Stage) -> String {
+        format!("{}.dead.{}", self.prefix, Self::dead_key(stage))
+    }
+
+    /// The queue of one that readiness checks publish to, bounded to one message.
+    #[must_use]
+    pub fn probe(&self) -> String {
+        format!("{}.probe", self.prefix)
+    }
+}

@@ -1,0 +1,122 @@
+//! The error that carries its own decision: what kind of failure it was tells the caller what to do next.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// What a failure means for whoever has to decide about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// Nothing happened, and the same call may succeed later.
+    Transient,
+    /// We were told to slow down; nothing happened. The *number* should pause, not only this message.
+    Throttled,
+    /// The call may have had its effect: ask before doing it again.
+    Unknown,
+    /// This message can never succeed.
+    Permanent,
+    /// Nothing of the kind can succeed until an operator mends a setting (credentials, numbers, permissions).
+    Misconfigured,
+}
+
+impl FailureKind {
+    /// Whether the same call is worth trying again without a person's help.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Transient | Self::Throttled | Self::Unknown => true,
+            Self::Permanent | Self::Misconfigured => false,
+        }
+    }
+
+    /// The name used in metrics, attempts and dead letters.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Unknown => "unknown",
+            Self::Permanent => "permanent",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
+/// A failed call, classified once where it was made. Its text never holds a secret, a message text or a whole number.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it means.
+    pub kind: FailureKind,
+    /// The other side's own code, such as Twilio's `21610` or an HTTP status.
+    pub code: Option<String>,
+    /// The other side's hint to wait: a floor for the next attempt, never shortened.
+    pub retry_after: Option<Duration>,
+    what: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure of `kind`, described by `what` in a few lower-case words.
+    pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
+        Self { kind, code: None, retry_after: None, what: what.into(), source: None }
+    }
+
+    /// A failure after which the same call may succeed later.
+    pub fn transient(what: impl Into<String>) -> Self {
+        Self::new(FailureKind::Transient, what)
+    }
+
+    /// A failure that no retry can mend.
+    pub fn permanent(what: impl Into<String>) -> Self {
+        Self::new(FailureKind::Permanent, what)
+    }
+
+    /// A call that may have had its effect.
+    pub fn unknown(what: impl Into<String>) -> Self {
+        Self::new(FailureKind::Unknown, what)
+    }
+
+    /// A failure that waits for an operator.
+    pub fn misconfigured(what: impl Into<String>) -> Self {
+        Self::new(FailureKind::Misconfigured, what)
+    }
+
+    /// Adds the cause. Its text must be safe to log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds the other side's code.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// Adds the other side's hint to wait.
+    #[must_use]
+    pub fn with_retry_after(mut self, hint: Option<Duration>) -> Self {
+        self.retry_after = hint;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(code) = &self.code {
+            write!(f, " (code {code})")?;
+        }
+        let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|e| e as _);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Error for Failure {}

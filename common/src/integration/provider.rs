@@ -1,0 +1,75 @@
+//! The settings of a provider account.
+
+use secrecy::SecretString;
+
+/// Which provider, and its account.
+#[derive(Debug, Clone)]
+pub enum ProviderSettings {
+    /// Twilio Programmable Messaging.
+    Twilio(TwilioSettings),
+    /// IntelePeer.
+    Intelepeer(IntelepeerSettings),
+}
+
+impl ProviderSettings {
+    /// The provider's name in configuration, metrics and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Twilio(_) => "twilio",
+            Self::Intelepeer(_) => "intelepeer",
+        }
+    }
+}
+
+/// A Twilio account.
+#[derive(Debug, Clone)]
+pub struct TwilioSettings {
+    /// `AC` and 32 hexadecimal digits.
+    pub account_sid: String,
+    /// One or more auth tokens: webhooks signed with any of them are believed, the first one sends.
+    pub auth_tokens: Vec<SecretString>,
+    /// The REST API, without a trailing slash; default `https://api.twilio.com`.
+    pub base_url: String,
+    /// Sends through this service instead of from a number.
+    pub messaging_service_sid: Option<String>,
+}
+
+/// An IntelePeer account.
+#[derive(Debug, Clone)]
+pub struct IntelepeerSettings {
+    /// The portal's Secret Input, as it stands in webhook bodies; any of several is believed.
+    pub account_secrets: Vec<SecretString>,
+    /// How we prove ourselves.
+    pub auth: IntelepeerAuth,
+    /// The sending API, without a trailing slash; default `https://api.intelepeer.com`.
+    pub base_url: String,
+    /// Where tokens are issued, without a trailing slash; default `https://customer.intelepeer.com`.
+    pub login_url: String,
+    /// What to do with a send whose outcome is unknown: IntelePeer cannot be asked.
+    pub unknown_outcome: UnknownOutcome,
+}
+
+/// How we prove ourselves to IntelePeer.
+#[derive(Debug, Clone)]
+pub enum IntelepeerAuth {
+    /// A long-lived API token.
+    Token(SecretString),
+    /// A portal user, exchanged for tokens that live 24 hours.
+    Login {
+        /// The user.
+        username: String,
+        /// The password.
+        password: SecretString,
+    },
+}
+
+/// What to do with a send whose outcome stays unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownOutcome {
+    /// Send it again: the customer may get it twice.
+    #[default]
+    Resend,
+    /// Set it aside: the customer may not get it until a person replays it.
+    DeadLetter,
+}

@@ -1,0 +1,203 @@
+//! The versioned JSON envelope: the only place where queue payloads are written and read.
+//! A payload that cannot be read is an [`Unreadable`], never a panic, so that the run loop can dead-letter it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Conversation, ConversationKey, IntegrationId, MessageId, MessageText, PhoneNumber};
+use crate::clock::Timestamp;
+use crate::failure::{Failure, FailureKind};
+
+/// The newest envelope schema; this release reads it and every one before it.
+pub const SCHEMA: u16 = 1;
+
+/// One message on its way, with everything that retries, dead letters and replays need to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The schema this envelope was written in.
+    pub schema: u16,
+    /// Names the message; equal causes give equal ids.
+    pub id: MessageId,
+    /// The integration it belongs to.
+    pub integration: IntegrationId,
+    /// The two ends.
+    pub conversation: Conversation,
+    /// When ingress accepted the text that caused it.
+    pub accepted_at: Timestamp,
+    /// What was tried and failed so far, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+    /// W3C `traceparent` of the webhook that caused it: <https://www.w3.org/TR/trace-context/>.
+    pub trace: String,
+    /// What it carries.
+    pub body: Body,
+}
+
+/// What an envelope carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Body {
+    /// A text from the customer.
+    Inbound(Inbound),
+    /// A part of a reply to the customer.
+    Part(Part),
+    /// The provider's later word on a part.
+    Receipt(Receipt),
+}
+
+/// A text from the customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbound {
+    /// The provider's name for it.
+    pub provider_message_id: String,
+    /// The words; may be empty when media came along.
+    pub text: MessageText,
+    /// Pictures and other media.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<Media>,
+}
+
+/// One provider call's worth of a reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The turn it answers.
+    pub turn: MessageId,
+    /// Its place among the turn's parts, from 0.
+    pub index: u16,
+    /// The words; may be empty when media goes along.
+    pub text: MessageText,
+    /// Public URLs of media to send along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<Media>,
+}
+
+/// The provider's later word on a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The provider's name for the message it speaks of.
+    pub provider_message_id: String,
+    /// Our part, when the callback URL named it.
+    pub part: Option<MessageId>,
+    /// What became of the message.
+    pub state: ReceiptState,
+    /// The provider's error code, if it failed.
+    pub code: Option<String>,
+}
+
+/// What became of a message, in the order in which states may follow each other: a state never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptState {
+    /// The provider queued it.
+    Queued,
+    /// The provider handed it to the carrier.
+    Sent,
+    /// The provider or carrier gave up.
+    Failed,
+    /// It reached the phone.
+    Delivered,
+    /// It was read.
+    Read,
+}
+
+/// A picture or other medium of a message.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Media {
+    /// Where it can be fetched.
+    pub url: String,
+    /// Its MIME type, where known.
+    pub content_type: Option<String>,
+}
+
+/// One try at a provider or an assistant that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it failed.
+    pub at: Timestamp,
+    /// How.
+    pub kind: FailureKind,
+    /// The other side's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// A few words, safe to show.
+    pub what: String,
+}
+
+/// The payload is no envelope this release can read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Not JSON, or not of the envelope's shape. The text names the place, never the content.
+    #[error("not an envelope: {category:?} error at line {line} column {column}")]
+    Shape {
+        /// What was wrong: syntax, data, or end of input.
+        category: serde_json::error::Category,
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// Written by a newer release.
+    #[error("envelope schema {found} is newer than {SCHEMA}, the newest this release reads")]
+    Newer {
+        /// The schema it names.
+        found: u16,
+    },
+}
+
+impl Envelope {
+    /// The key of its conversation.
+    #[must_use]
+    pub fn key(&self) -> ConversationKey {
+        self.conversation.key(&self.integration)
+    }
+
+    /// An envelope caused by this one: same conversation, trace and time of acceptance, no attempts.
+    #[must_use]
+    pub fn causing(&self, id: MessageId, body: Body) -> Self {
+        Self { schema: SCHEMA, id, attempts: Vec::new(), body, ..self.clone() }
+    }
+
+    /// Adds a failed attempt.
+    pub fn record_attempt(&mut self, at: Timestamp, failure: &Failure) {
+        self.attempts.push(Attempt { at, kind: failure.kind, code: failure.code.clone(), what: failure.to_string() });
+    }
+
+    /// The payload as it travels.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Every field is a string, number, list or map with string keys: serialising cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is no envelope, or one of a newer release.
+    pub fn decode(payload: &[u8]) -> Result<Self, Unreadable> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u16,
+        }
+        let shape =
+            |e: serde_json::Error| Unreadable::Shape { category: e.classify(), line: e.line(), column: e.column() };
+        let Version { schema } = serde_json::from_slice(payload).map_err(shape)?;
+        if schema > SCHEMA {
+            return Err(Unreadable::Newer { found: schema });
+        }
+        serde_json::from_slice(payload).map_err(shape)
+    }
+}
+
+impl std::fmt::Debug for Media {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL is a bearer secret: whoever knows it may look at the picture.
+        write!(f, "Media({})", self.content_type.as_deref().unwrap_or("unknown type"))
+    }
+}
+
+impl Conversation {
+    /// The conversation of `customer` with `ours`.
+    #[must_use]
+    pub fn new(customer: PhoneNumber, ours: PhoneNumber) -> Self {
+        Self { customer, ours }
+    }
+}

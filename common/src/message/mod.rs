@@ -1,0 +1,14 @@
+//! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, or a receipt.
+//! Numbers and texts have types that redact themselves in `Debug`, so no log line can leak one by accident.
+
+mod conversation;
+mod envelope;
+mod id;
+mod phone;
+mod text;
+
+pub use conversation::{Conversation, ConversationKey};
+pub use envelope::{Attempt, Body, Envelope, Inbound, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
+pub use id::{IntegrationId, InvalidIntegrationId, MessageId};
+pub use phone::{InvalidPhoneNumber, PhoneNumber};
+pub use text::MessageText;

@@ -1,0 +1,123 @@
+//! Providers carry SMS. Each has a folder, cut the same way: `webhook.rs` (their requests to us), `send.rs` (ours to
+//! them), `failure.rs` (what their refusals mean). Two narrow ports keep the services apart: ingress knows only
+//! [`Webhook`], the sender only [`Carrier`].
+
+pub mod intelepeer;
+pub mod twilio;
+
+use std::fmt;
+
+use ::http::{HeaderMap, Method, StatusCode};
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::failure::Failure;
+use crate::integration::{Integration, ProviderSettings};
+use crate::message::{Conversation, Inbound, Media, MessageId, MessageText, Receipt};
+
+/// A webhook request as it arrived, before anything is believed of it.
+#[derive(Clone, Copy)]
+pub struct WebhookRequest<'a> {
+    /// The method, `GET` or `POST`.
+    pub method: &'a Method,
+    /// The raw request target: path and query, byte for byte.
+    pub target: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The raw body.
+    pub body: &'a [u8],
+}
+
+impl fmt::Debug for WebhookRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Target and body hold numbers and words.
+        write!(f, "WebhookRequest({}, {} bytes)", self.method, self.body.len())
+    }
+}
+
+/// Why a webhook request is not accepted. The texts name no secret, number or words of the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The proof that it comes from the provider is missing or wrong.
+    #[error("{0}")]
+    Unproven(&'static str),
+    /// It cannot be understood.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// The provider's side of our front door. Pure: no I/O, no clock.
+pub trait Webhook: Send + Sync + fmt::Debug {
+    /// Checks the proof over the raw request, in constant time.
+    ///
+    /// # Errors
+    /// [`Refusal::Unproven`], or [`Refusal::Unreadable`] where the proof lies in a body that cannot be read.
+    fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal>;
+
+    /// Reads a text. To be called only on verified requests.
+    ///
+    /// # Errors
+    /// [`Refusal::Unreadable`].
+    fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal>;
+
+    /// Reads a delivery receipt; `None` for a report that changes nothing. To be called only on verified requests.
+    ///
+    /// # Errors
+    /// [`Refusal::Unreadable`].
+    fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal>;
+
+    /// The status that tells this provider "taken", sent without a body.
+    fn accepted(&self) -> StatusCode;
+}
+
+/// One text to send: exactly one provider call.
+#[derive(Debug, Clone, Copy)]
+pub struct Sms<'a> {
+    /// The part it carries.
+    pub part: MessageId,
+    /// From our number to the customer's.
+    pub conversation: &'a Conversation,
+    /// The words.
+    pub text: &'a MessageText,
+    /// Public URLs of media.
+    pub media: &'a [Media],
+    /// When the first attempt at this part began.
+    pub first_attempt_at: Timestamp,
+}
+
+/// What the provider knows of a part whose outcome we do not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trace {
+    /// It has it, under this name.
+    Found(String),
+    /// It does not have it: sending again is safe.
+    Absent,
+    /// This provider cannot be asked.
+    Unaskable,
+}
+
+/// The provider's REST API.
+#[async_trait]
+pub trait Carrier: Send + Sync + fmt::Debug {
+    /// Sends one text and returns the provider's name for it.
+    ///
+    /// # Errors
+    /// Classified once, here: see [`crate::failure::FailureKind`].
+    async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure>;
+
+    /// Asks the provider whether it took a text whose outcome is unknown; `known` are the provider's names of other
+    /// texts of ours, which are never taken for this one.
+    ///
+    /// # Errors
+    /// When it cannot be asked now.
+    async fn find(&self, sms: &Sms<'_>) -> Result<Trace, Failure>;
+}
+
+/// The front door for an integration's provider. `public_url` is what the provider sees and signs.
+#[must_use]
+pub fn webhook(integration: &Integration, public_url: &str) -> Box<dyn Webhook> {
+    match &integration.provider {
+        ProviderSettings::Twilio(settings) => Box::new(twilio::TwilioWebhook::new(settings, public_url)),
+        ProviderSettings::Intelepeer(settings) => Box::new(intelepeer::IntelepeerWebhook::new(settings)),
+    }
+}
