@@ -5,6 +5,7 @@
 
 mod handler;
 mod lanes;
+mod progress;
 mod run;
 mod topology;
 
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 use crate::message::{ConversationKey, Envelope, MessageId};
 
 pub use handler::{Decision, Handler, Outcome, Reason, Settlement};
+pub use progress::Progress;
 pub use run::{RunOptions, run};
 pub use topology::{DELAY_STEPS, Stage, Topology};
 

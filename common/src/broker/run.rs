@@ -1,25 +1,181 @@
-//! The one loop that settles.
+//! The one loop that settles: it takes deliveries into lanes, asks the handler, publishes what the handler decided with
+//! confirms, and only then settles.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use super::{Broker, Handler, Stage};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
+
+use super::lanes::Lanes;
+use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage};
 use crate::clock::Clock;
+use crate::message::{ConversationKey, Envelope, Unreadable};
+use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
+
+/// How many messages are held for each one being handled: enough that a lane's next message is at hand.
+const HELD_PER_RUNNING: usize = 4;
 
 /// How a stage is worked on.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// How many messages are handled at a time, each of another conversation; at least 1.
     pub concurrency: usize,
+    /// Told what is held and when something moved.
+    pub progress: Arc<Progress>,
 }
 
-/// Hands the messages of `stage` to `handler`, one at a time for each conversation, until `shutdown`.
+/// Hands the messages of `stage` to `handler`, one at a time for each conversation, until `shutdown`; then finishes
+/// what is being handled, for the grace period at most, and gives the rest back.
 pub async fn run(
-    _broker: Arc<dyn Broker>,
-    _stage: Stage,
-    _handler: Arc<dyn Handler>,
-    _options: RunOptions,
-    _clock: Clock,
-    _shutdown: Shutdown,
+    broker: Arc<dyn Broker>,
+    stage: Stage,
+    handler: Arc<dyn Handler>,
+    options: RunOptions,
+    clock: Clock,
+    shutdown: Shutdown,
 ) {
+    let concurrency = options.concurrency.max(1);
+    // Per partition: with few partitions a worker still finds enough lanes, with many the total stays bounded below.
+    let prefetch = u16::try_from((concurrency / 8).max(2)).unwrap_or(u16::MAX);
+    let mut subscription = broker.subscribe(stage, prefetch);
+    let mut lanes = Lanes::new(concurrency);
+    let mut running = JoinSet::new();
+    let worker = Worker { stage, handler, shutdown: shutdown.clone() };
+    loop {
+        while let Some((lane, item)) = lanes.start_next() {
+            let worker = worker.clone();
+            running.spawn(async move { (lane, worker.work(item).await) });
+        }
+        options.progress.hold(lanes.held(), clock.now());
+        tokio::select! {
+            () = shutdown.started() => break,
+            Some(ended) = running.join_next(), if !running.is_empty() => close_lane(&mut lanes, ended),
+            delivery = subscription.next(), if lanes.held() < concurrency * HELD_PER_RUNNING => {
+                let item = Item::read(delivery);
+                lanes.push(item.lane(), item);
+            }
+        }
+    }
+    info!(stage = stage.as_str(), held = lanes.held(), running = running.len(), "stops taking messages");
+    let finish = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(shutdown.grace(), finish).await.is_err() {
+        warn!(stage = stage.as_str(), abandoned = running.len(), "gives back messages that were still being handled");
+        running.abort_all();
+        while running.join_next().await.is_some() {}
+    }
+    subscription.close().await;
+}
+
+/// A lane's name: unreadable payloads have no conversation and share one lane.
+type LaneKey = Option<ConversationKey>;
+
+fn close_lane(lanes: &mut Lanes<LaneKey, Item>, ended: Result<(LaneKey, Settled), tokio::task::JoinError>) {
+    match ended {
+        Ok((lane, Settled::Yes)) => lanes.finished(lane),
+        Ok((_, Settled::GivenBack)) => lanes.given_back(),
+        // Handlers' panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
+        Err(error) => error!(%error, "a message's task ended by itself"),
+    }
+}
+
+struct Item {
+    delivery: Delivery,
+    message: Result<Envelope, Unreadable>,
+}
+
+impl Item {
+    fn read(delivery: Delivery) -> Self {
+        let message = Envelope::decode(&delivery.payload);
+        Self { delivery, message }
+    }
+
+    fn lane(&self) -> LaneKey {
+        self.message.as_ref().ok().map(Envelope::key)
+    }
+}
+
+/// Whether the delivery is off its queue.
+enum Settled {
+    Yes,
+    GivenBack,
+}
+
+#[derive(Clone)]
+struct Worker {
+    stage: Stage,
+    handler: Arc<dyn Handler>,
+    shutdown: Shutdown,
+}
+
+impl Worker {
+    async fn work(&self, item: Item) -> Settled {
+        let Item { delivery, message } = item;
+        let decided = match message {
+            Ok(envelope) => self.decide(envelope).await,
+            Err(unreadable) => Some((vec![self.unreadable(&delivery.payload, &unreadable)], "dead")),
+        };
+        let Some((effects, outcome)) = decided else { return Settled::GivenBack };
+        let settled = self.settle(&delivery, &effects).await;
+        if matches!(settled, Settled::Yes) {
+            metrics::counter!("switchboard_messages_total", "stage" => self.stage.as_str(), "outcome" => outcome)
+                .increment(1);
+        }
+        settled
+    }
+
+    /// Asks the handler and turns its decision into messages to publish and the outcome's name; `None` gives back.
+    async fn decide(&self, mut envelope: Envelope) -> Option<(Vec<Outgoing>, &'static str)> {
+        let handled = AssertUnwindSafe(self.handler.handle(&mut envelope)).catch_unwind().await;
+        let Decision { mut effects, settlement } = handled
+            .unwrap_or_else(|_| Decision::dead_letter(Reason::new("crashed", "the handler panicked on this message")));
+        let ids = (envelope.id, envelope.integration.as_str());
+        let outcome = match settlement {
+            Settlement::Done(outcome) => {
+                debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, outcome = outcome.as_str(), "message done");
+                outcome.as_str()
+            }
+            Settlement::RetryAfter(delay) => {
+                info!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
+                effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), &envelope));
+                "parked"
+            }
+            Settlement::DeadLetter(reason) => {
+                warn!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, reason = reason.name, detail = reason.detail, "message dead-lettered");
+                effects.push(Outgoing::new(Destination::Dead(self.stage, reason), &envelope));
+                "dead"
+            }
+            Settlement::GiveBack => return None,
+        };
+        Some((effects, outcome))
+    }
+
+    fn unreadable(&self, payload: &Bytes, why: &Unreadable) -> Outgoing {
+        warn!(stage = self.stage.as_str(), size_bytes = payload.len(), reason = %why, "unreadable message dead-lettered");
+        Outgoing {
+            destination: Destination::Dead(self.stage, Reason::new("unreadable", why.to_string())),
+            id: None,
+            key: None,
+            trace: crate::telemetry::new_traceparent(),
+            payload: payload.clone(),
+        }
+    }
+
+    /// Publishes and settles, as often as it takes: the decision is made, and a broker that refuses (away, full) slows
+    /// this lane down until it takes the messages.
+    async fn settle(&self, delivery: &Delivery, effects: &[Outgoing]) -> Settled {
+        let mut backoff = RetryPolicy::NEAR.start();
+        loop {
+            let Err(failure) = delivery.settle(effects).await else { return Settled::Yes };
+            let delay = backoff.next_delay(failure.retry_after);
+            warn!(stage = self.stage.as_str(), %failure, delay_ms = delay.as_millis(), "cannot publish a decision, trying again");
+            tokio::select! {
+                () = self.shutdown.started() => return Settled::GivenBack,
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
 }

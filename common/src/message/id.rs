@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The namespace of all ids derived here; changing it would make every ledger forget.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_4a52_7d0e_5b8a_9a3e_53_57_42_4f_41_52);
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_4a52_7d0e_5b8a_9a3e_5357_424f_4152);
 
 /// Names one message. Equal causes give equal ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
