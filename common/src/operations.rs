@@ -1,1 +1,146 @@
-//! The private listener: health and metrics. (Filled in by its own change.)
+//! The private listener: is it alive, is it ready, and what do its counters say. Meant for orchestrators, load
+//! balancers and Prometheus, never for the internet.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use crate::broker::{Broker, Progress, Stage};
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+
+/// How long a check may take before it counts as failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Messages that wait this long without any of them moving mean that a stage is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+/// Histograms must be drained even when nobody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a role's readiness depends on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Checked by a real publish.
+    pub broker: Arc<dyn Broker>,
+    /// Checked by a real write; ingress needs none.
+    pub store: Option<Arc<dyn Store>>,
+    /// The stages this process works on.
+    pub stages: Vec<(Stage, Arc<Progress>)>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Health {
+    /// Each check's name and what is wrong, if anything.
+    async fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let store = async {
+            match &self.store {
+                Some(store) => Some(("store", within_time(store.check()).await)),
+                None => None,
+            }
+        };
+        let (broker, store) = tokio::join!(within_time(self.broker.check()), store);
+        let stage = |(stage, progress): &(Stage, Arc<Progress>)| {
+            let is_stuck = progress.is_stuck(self.clock.now(), STUCK_AFTER);
+            let held = progress.held();
+            let moving = if is_stuck { Err(format!("stuck: {held} messages wait and none moves")) } else { Ok(()) };
+            (stage.as_str(), moving)
+        };
+        let stages = self.stages.iter().map(stage);
+        [("broker", broker)].into_iter().chain(store).chain(stages).collect()
+    }
+}
+
+async fn within_time(check: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
+    let checked = tokio::time::timeout(CHECK_TIMEOUT, check).await;
+    checked.map_err(|_| "no answer in time".to_owned())?.map_err(|failure| failure.to_string())
+}
+
+/// The process's metrics recorder, installed when first asked for; `None` if something else installed one.
+#[must_use]
+pub fn metrics_recorder() -> Option<PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
+}
+
+/// Serves `/health/live`, `/health/ready` and `/metrics` on `listener` until `shutdown`.
+pub async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) {
+    let recorder = metrics_recorder();
+    let router = Router::new()
+        .route("/health/live", get(|| async { Json(json!({ "status": "alive" })) }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path", Map::new()) })
+        .with_state((health, recorder.clone()));
+    let upkeep = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            if let Some(recorder) = &recorder {
+                recorder.run_upkeep();
+            }
+        }
+    });
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.started().await }).await;
+    if let Err(error) = served {
+        warn!(%error, "the operations listener ended");
+    }
+    upkeep.abort();
+}
+
+type Operations = (Health, Option<PrometheusHandle>);
+
+async fn ready(State((health, _)): State<Operations>) -> Response {
+    let checks = health.checks().await;
+    let all_well = checks.iter().all(|(_, checked)| checked.is_ok());
+    let words = checks.into_iter().map(|(name, checked)| {
+        let word = checked.err().unwrap_or_else(|| "ok".to_owned());
+        (name.to_owned(), Value::String(word))
+    });
+    let words: Map<String, Value> = words.collect();
+    if all_well {
+        return Json(json!({ "status": "ready", "checks": words })).into_response();
+    }
+    problem(StatusCode::SERVICE_UNAVAILABLE, "not ready", words)
+}
+
+async fn metrics(State((health, recorder)): State<Operations>) -> Response {
+    let Some(recorder) = recorder else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "another metrics recorder is installed", Map::new());
+    };
+    if let Ok(Ok(depths)) = tokio::time::timeout(CHECK_TIMEOUT, health.broker.depths()).await {
+        let queues = [
+            ("inbound", depths.inbound),
+            ("outbound", depths.outbound),
+            ("receipts", depths.receipts),
+            ("delayed", depths.delayed),
+            ("dead", depths.dead),
+        ];
+        for (queue, depth) in queues {
+            #[allow(clippy::cast_precision_loss, reason = "depths stay far below 2^52")]
+            metrics::gauge!("switchboard_queue_messages", "queue" => queue).set(depth as f64);
+        }
+    }
+    for (stage, progress) in &health.stages {
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+        metrics::gauge!("switchboard_held_messages", "stage" => stage.as_str()).set(progress.held() as f64);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], recorder.render()).into_response()
+}
+
+fn problem(status: StatusCode, detail: &str, checks: Map<String, Value>) -> Response {
+    let mut body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
+    if !checks.is_empty() {
+        body["checks"] = Value::Object(checks);
+    }
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::rabbitmq::RabbitMq;
-use crate::broker::{Broker, Topology};
+use crate::broker::{Broker, Progress, Stage, Topology};
 use crate::clock::Clock;
 use crate::config::{BrokerUrl, Config, StoreUrl};
 use crate::failure::Failure;
@@ -21,6 +21,28 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// How far each stage that runs in this process got.
+    pub progress: StageProgress,
+}
+
+/// One [`Progress`] for each stage. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StageProgress {
+    inbound: Arc<Progress>,
+    outbound: Arc<Progress>,
+    receipts: Arc<Progress>,
+}
+
+impl StageProgress {
+    /// The progress of `stage`.
+    #[must_use]
+    pub fn of(&self, stage: Stage) -> Arc<Progress> {
+        Arc::clone(match stage {
+            Stage::Inbound => &self.inbound,
+            Stage::Outbound => &self.outbound,
+            Stage::Receipts => &self.receipts,
+        })
+    }
 }
 
 impl Ports {
@@ -45,6 +67,6 @@ impl Ports {
             (StoreUrl::Embedded, Some(database)) => Arc::new(EmbeddedStore::new(database, clock.clone())),
             (StoreUrl::Embedded, None) => return Err(Failure::misconfigured("the embedded store has no file")),
         };
-        Ok(Self { broker, store, clock })
+        Ok(Self { broker, store, clock, progress: StageProgress::default() })
     }
 }

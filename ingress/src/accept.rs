@@ -1,0 +1,152 @@
+//! One webhook request, from its proof to its confirmed publish.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use common::broker::{Broker, Destination, Outgoing, Stage};
+use common::clock::Clock;
+use common::integration::{Integration, Integrations};
+use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA};
+use common::providers::{Webhook, WebhookRequest, webhook};
+use common::telemetry::traceparent_from;
+use tracing::{debug, warn};
+
+use crate::problem::Problem;
+
+/// How long a confirm may take before the broker counts as too slow. Twilio waits 15 s in all.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a request reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Message,
+    Status,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// The front doors of all integrations.
+#[derive(Debug)]
+pub(crate) struct FrontDoor {
+    doors: BTreeMap<IntegrationId, Door>,
+    broker: Arc<dyn Broker>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Door {
+    integration: Arc<Integration>,
+    webhook: Box<dyn Webhook>,
+}
+
+impl FrontDoor {
+    pub(crate) fn new(integrations: &Integrations, public_url: &str, broker: Arc<dyn Broker>, clock: Clock) -> Self {
+        let door = |integration: &Arc<Integration>| {
+            let door = Door { integration: Arc::clone(integration), webhook: webhook(integration, public_url) };
+            (integration.id.clone(), door)
+        };
+        Self { doors: integrations.iter().map(door).collect(), broker, clock }
+    }
+
+    /// Accepts one request for the integration named `id`: on success the message is durable.
+    pub(crate) async fn accept(
+        &self,
+        id: &str,
+        kind: Kind,
+        request: &WebhookRequest<'_>,
+    ) -> Result<StatusCode, Problem> {
+        let accepted = self.accept_uncounted(id, kind, request).await;
+        // The path's id is the caller's word: only the name of an integration we know may become a label.
+        let integration = IntegrationId::parse(id).ok().filter(|id| self.doors.contains_key(id));
+        let integration = integration.map_or_else(|| "unknown".to_owned(), String::from);
+        let outcome = accepted.as_ref().map_or_else(Problem::name, |_| "accepted");
+        metrics::counter!("switchboard_webhooks_total", "integration" => integration.clone(), "kind" => kind.as_str(), "outcome" => outcome)
+            .increment(1);
+        if let Err(problem) = &accepted {
+            warn!(integration.id = integration, kind = kind.as_str(), problem = problem.name(), detail = %problem, "webhook refused");
+        }
+        accepted
+    }
+
+    async fn accept_uncounted(
+        &self,
+        id: &str,
+        kind: Kind,
+        request: &WebhookRequest<'_>,
+    ) -> Result<StatusCode, Problem> {
+        let id = IntegrationId::parse(id).map_err(|_| Problem::UnknownIntegration)?;
+        let door = self.doors.get(&id).ok_or(Problem::UnknownIntegration)?;
+        door.webhook.verify(request)?;
+        let read = match kind {
+            Kind::Message => door.read_message(request).map(Some)?,
+            Kind::Status => door.read_receipt(request)?,
+        };
+        if let Some((stage, id, conversation, body)) = read {
+            let trace = traceparent_from(request.headers.get("traceparent").and_then(|value| value.to_str().ok()));
+            let envelope = Envelope {
+                schema: SCHEMA,
+                id,
+                integration: door.integration.id.clone(),
+                conversation,
+                accepted_at: self.clock.now(),
+                attempts: Vec::new(),
+                trace,
+                body,
+            };
+            self.publish(stage, &envelope).await?;
+        }
+        Ok(door.webhook.accepted())
+    }
+
+    async fn publish(&self, stage: Stage, envelope: &Envelope) -> Result<(), Problem> {
+        let outgoing = [Outgoing::new(Destination::Work(stage), envelope)];
+        let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.broker.publish(&outgoing)).await;
+        match published {
+            Ok(Ok(())) => {
+                debug!(message.id = %envelope.id, integration.id = %envelope.integration, trace = envelope.trace, "webhook accepted");
+                Ok(())
+            }
+            Ok(Err(failure)) => {
+                warn!(integration.id = %envelope.integration, %failure, "cannot publish a webhook's message");
+                Err(Problem::NotDurable)
+            }
+            Err(_) => {
+                warn!(integration.id = %envelope.integration, timeout_ms = CONFIRM_TIMEOUT.as_millis(), "the broker confirms too slowly");
+                Err(Problem::NotDurable)
+            }
+        }
+    }
+}
+
+/// What to publish, and where.
+type Read = (Stage, MessageId, Conversation, Body);
+
+impl Door {
+    fn read_message(&self, request: &WebhookRequest<'_>) -> Result<Read, Problem> {
+        let (conversation, inbound) = self.webhook.read_message(request)?;
+        if !self.integration.has_number(&conversation.ours) {
+            return Err(Problem::Forbidden("the number that was texted is not one of this integration's numbers"));
+        }
+        let id = MessageId::of_provider(&self.integration.id, &inbound.provider_message_id);
+        Ok((Stage::Inbound, id, conversation, Body::Inbound(inbound)))
+    }
+
+    fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<Read>, Problem> {
+        let Some((conversation, receipt)) = self.webhook.read_receipt(request)? else { return Ok(None) };
+        let id = receipt_id(&self.integration.id, &receipt);
+        Ok(Some((Stage::Receipts, id, conversation, Body::Receipt(receipt))))
+    }
+}
+
+fn receipt_id(integration: &IntegrationId, receipt: &Receipt) -> MessageId {
+    MessageId::of_provider(integration, &receipt.provider_message_id).derive(&format!("receipt/{:?}", receipt.state))
+}
