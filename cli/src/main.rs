@@ -1,1 +1,90 @@
-fn main() {}
+//! The one binary. Each subcommand starts a role, or all of them; without one it is `demo`.
+
+mod args;
+mod demo;
+mod healthcheck;
+mod roles;
+mod signals;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::config::{self, Config};
+use common::telemetry::init_logs;
+
+use args::{Args, Command, ConfigFile};
+use roles::Role;
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let command = args.command.unwrap_or_else(|| Command::Demo(args::Demo::default()));
+    init_logs(args.log.as_deref().unwrap_or(command.default_log()), args.log_format.into());
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::warn!("another TLS provider is installed already");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}"), 1),
+    };
+    let code = runtime.block_on(run(command));
+    // Whatever still blocks (a DNS look-up, say) must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Demo(demo) => finish(demo::run(demo).await),
+        Command::Up(file) => start(&file, &Role::ALL).await,
+        Command::Ingress(file) => start(&file, &[Role::Ingress]).await,
+        Command::Worker(file) => start(&file, &[Role::Worker]).await,
+        Command::Sender(file) => start(&file, &[Role::Sender]).await,
+        Command::Simulator(simulator) => finish(simulate::run(simulator).await),
+        Command::CheckConfig(file) => check_config(&file),
+        Command::Healthcheck(healthcheck) => finish(healthcheck::run(&healthcheck.url).await),
+    }
+}
+
+async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
+    match Config::load(file.config.as_deref(), &config::environment()) {
+        Ok(config) => {
+            for notice in config.notices() {
+                tracing::warn!(notice, "configuration notice");
+            }
+            finish(roles::run(config, roles).await)
+        }
+        Err(problems) => fail(&problems.to_string(), USAGE),
+    }
+}
+
+fn check_config(file: &ConfigFile) -> ExitCode {
+    let checked = Config::load(file.config.as_deref(), &config::environment());
+    print(&config::report(&checked));
+    if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+}
+
+fn finish(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a command that failed is for the person who ran it")]
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("switchboard: {message}");
+    ExitCode::from(code)
+}
+
+/// Results go to stdout. A closed pipe is the reader's choice and no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    if writeln!(stdout, "{}", text.trim_end()).is_ok() {
+        drop(stdout.flush());
+    }
+}

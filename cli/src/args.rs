@@ -1,0 +1,126 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use common::telemetry::LogFormat;
+
+/// Lets people text with an assistant.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, about, propagate_version = true)]
+pub(crate) struct Args {
+    /// What to do; without one, `demo`
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Which log lines to write, as in `info` or `warn,common::broker=debug`
+    #[arg(long, global = true, env = "SWITCHBOARD_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, env = "SWITCHBOARD_LOG_FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: Format,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything in one process with a simulated provider and a scripted assistant: text with it, no account needed
+    Demo(Demo),
+    /// All roles in one process, with real providers
+    Up(ConfigFile),
+    /// The HTTP front door that takes webhooks
+    Ingress(ConfigFile),
+    /// Turns: asks the assistant and queues its replies
+    Worker(ConfigFile),
+    /// Sends replies through the provider
+    Sender(ConfigFile),
+    /// The simulated provider, assistant and phone as a server
+    Simulator(Simulator),
+    /// Reports every problem of the configuration
+    CheckConfig(ConfigFile),
+    /// Asks a role whether it is ready; for container health checks
+    #[command(hide = true)]
+    Healthcheck(Healthcheck),
+}
+
+impl Command {
+    /// The demo's own output is what a newcomer should see; a role's log is its output.
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "warn",
+            Self::Up(_)
+            | Self::Ingress(_)
+            | Self::Worker(_)
+            | Self::Sender(_)
+            | Self::Simulator(_)
+            | Self::CheckConfig(_)
+            | Self::Healthcheck(_) => "info",
+        }
+    }
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file; default `./switchboard.toml`
+    #[arg(long, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What the demo takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Demo {
+    /// Texts this, prints the conversation and exits; can be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) say: Vec<String>,
+    /// Where the phone page is served; another port is taken if this one is in use
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// The demo's files live below this directory while it runs
+    #[arg(long, value_name = "DIR", default_value = "./data")]
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Default for Demo {
+    fn default() -> Self {
+        Self { say: Vec::new(), listen: SocketAddr::from(([127, 0, 0, 1], 8080)), data_dir: PathBuf::from("./data") }
+    }
+}
+
+/// What the simulator takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Simulator {
+    /// Where the simulated services and the phone page are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(crate) listen: SocketAddr,
+    /// Where texts from the phone page are posted
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/webhooks/demo/messages")]
+    pub(crate) webhook: String,
+}
+
+/// What the health check takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Healthcheck {
+    /// The URL that answers 200 when all is well
+    #[arg(default_value = "http://127.0.0.1:9090/health/ready")]
+    pub(crate) url: String,
+}

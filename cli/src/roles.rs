@@ -1,0 +1,136 @@
+//! Starts roles in this process and ends them together.
+
+use anyhow::Context as _;
+use common::broker::Stage;
+use common::clock::Clock;
+use common::config::Config;
+use common::failure::Failure;
+use common::operations::{self, Health};
+use common::ports::Ports;
+use common::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use crate::signals;
+
+/// One of the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The HTTP front door.
+    Ingress,
+    /// Turns.
+    Worker,
+    /// Sends.
+    Sender,
+}
+
+impl Role {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Ingress, Self::Worker, Self::Sender];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Worker => "worker",
+            Self::Sender => "sender",
+        }
+    }
+
+    fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Ingress => &[],
+            Self::Worker => &[Stage::Inbound, Stage::Receipts],
+            Self::Sender => &[Stage::Outbound],
+        }
+    }
+}
+
+/// Runs `roles` as `config` says until a signal stops them.
+pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new(config.shutdown_grace);
+    signals::listen(shutdown.clone())?;
+    let ports = Ports::open(&config, Clock::system())?;
+    let webhooks = if roles.contains(&Role::Ingress) { Some(bind(config.ingress.listen).await?) } else { None };
+    let operations = bind(config.operations.listen).await?;
+    let running = start(&config, roles, webhooks, ports, &shutdown);
+    let served = tokio::spawn(operations::serve(operations, running.health.clone(), shutdown.clone()));
+    info!(roles = ?roles, "ready");
+    let outcome = running.finished(&shutdown).await;
+    drop(served.await);
+    info!("stopped");
+    outcome
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    Ok(listener)
+}
+
+/// Roles that run in this process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    tasks: JoinSet<(&'static str, Result<(), Failure>)>,
+    /// What their readiness depends on.
+    pub(crate) health: Health,
+}
+
+/// Starts `roles`; `webhooks` is where ingress listens.
+pub(crate) fn start(
+    config: &Config,
+    roles: &[Role],
+    webhooks: Option<TcpListener>,
+    ports: Ports,
+    shutdown: &Shutdown,
+) -> Running {
+    // Recorded from the first message on, also when nobody scrapes yet.
+    drop(operations::metrics_recorder());
+    let stages = roles.iter().flat_map(|role| role.stages()).map(|stage| (*stage, ports.progress.of(*stage)));
+    let needs_store = roles.iter().any(|role| *role != Role::Ingress);
+    let health = Health {
+        broker: ports.broker.clone(),
+        store: needs_store.then(|| ports.store.clone()),
+        stages: stages.collect(),
+        clock: ports.clock.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = webhooks {
+        let (config, ports, shutdown) = (config.clone(), ports.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            ("ingress", ingress::run(listener, &config, ports.broker, ports.clock, shutdown).await)
+        });
+    }
+    for role in roles {
+        let (role, config, ports, shutdown) = (*role, config.clone(), ports.clone(), shutdown.clone());
+        match role {
+            Role::Ingress => {}
+            Role::Worker => drop(
+                tasks.spawn(async move { (role.name(), worker::run(&config, ports, shutdown).await) }),
+            ),
+            Role::Sender => drop(
+                tasks.spawn(async move { (role.name(), sender::run(&config, ports, shutdown).await) }),
+            ),
+        }
+    }
+    Running { tasks, health }
+}
+
+impl Running {
+    /// Returns when all roles have ended. One that ends by itself takes the others with it.
+    pub(crate) async fn finished(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut first_failure = None;
+        while let Some(ended) = self.tasks.join_next().await {
+            let failure = match ended {
+                Ok((_, Ok(()))) => None,
+                Ok((role, Err(failure))) => Some(anyhow::anyhow!("{role}: {failure}")),
+                Err(panicked) => Some(anyhow::anyhow!("a role ended by itself: {panicked}")),
+            };
+            if let Some(failure) = failure {
+                error!(%failure, "a role failed");
+                first_failure.get_or_insert(failure);
+            }
+            shutdown.start();
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,26 @@
+//! SIGTERM and SIGINT: the first one asks everybody to finish, the second one exits at once.
+
+use common::shutdown::Shutdown;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+/// Starts `shutdown` at the first signal to stop and exits at the second.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub(crate) fn listen(shutdown: Shutdown) -> std::io::Result<()> {
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(stop(terminate, interrupt, shutdown));
+    Ok(())
+}
+
+async fn stop(mut terminate: Signal, mut interrupt: Signal, shutdown: Shutdown) {
+    let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+    let name = next().await;
+    info!(signal = name, grace_ms = shutdown.grace().as_millis(), "finishes what is in flight; a second signal exits at once");
+    shutdown.start();
+    let name = next().await;
+    warn!(signal = name, "exits at once");
+    std::process::exit(1);
+}
