@@ -14,6 +14,12 @@ use crate::message::Envelope;
 pub trait Handler: Send + Sync {
     /// Decides about `envelope`. Attempts it records in the envelope travel on with a retry or a dead letter.
     async fn handle(&self, envelope: &mut Envelope) -> Decision;
+
+    /// How long `envelope` waits for more messages of its conversation, to be handled as one with them
+    /// ([`Envelope::join`]); zero, unless a handler says otherwise, joins nothing.
+    fn join_window(&self, _envelope: &Envelope) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// What should happen now: publish `effects`, then settle.

@@ -3,10 +3,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::lanes::Lanes;
@@ -46,9 +48,9 @@ pub async fn run(
     let mut running = JoinSet::new();
     let worker = Worker { stage, handler, shutdown: shutdown.clone() };
     loop {
-        while let Some((lane, item)) = lanes.start_next() {
+        while let Some((lane, burst)) = lanes.start_next(Instant::now()) {
             let worker = worker.clone();
-            running.spawn(async move { (lane, worker.work(item).await) });
+            running.spawn(async move { (lane, burst.len(), worker.work(burst).await) });
         }
         options.progress.hold(lanes.held(), clock.now());
         tokio::select! {
@@ -56,8 +58,10 @@ pub async fn run(
             Some(ended) = running.join_next(), if !running.is_empty() => close_lane(&mut lanes, ended),
             delivery = subscription.next(), if lanes.held() < concurrency * HELD_PER_RUNNING => {
                 let item = Item::read(delivery);
-                lanes.push(item.lane(), item);
+                let window = item.message.as_ref().map_or(Duration::ZERO, |message| worker.handler.join_window(message));
+                lanes.push(item.lane(), item, window, Instant::now());
             }
+            () = rested(lanes.next_due()) => {}
         }
     }
     info!(stage = stage.as_str(), held = lanes.held(), running = running.len(), "stops taking messages");
@@ -73,10 +77,18 @@ pub async fn run(
 /// A lane's name: unreadable payloads have no conversation and share one lane.
 type LaneKey = Option<ConversationKey>;
 
-fn close_lane(lanes: &mut Lanes<LaneKey, Item>, ended: Result<(LaneKey, Settled), tokio::task::JoinError>) {
+/// Returns at `due`; never, if no lane rests.
+async fn rested(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn close_lane(lanes: &mut Lanes<LaneKey, Item>, ended: Result<(LaneKey, usize, Settled), JoinError>) {
     match ended {
-        Ok((lane, Settled::Yes)) => lanes.finished(lane),
-        Ok((_, Settled::GivenBack)) => lanes.given_back(),
+        Ok((lane, count, Settled::Yes)) => lanes.finished(lane, count, Instant::now()),
+        Ok((_, count, Settled::GivenBack)) => lanes.given_back(count),
         // Handlers' panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
         Err(error) => error!(%error, "a message's task ended by itself"),
     }
@@ -112,19 +124,35 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(&self, item: Item) -> Settled {
-        let Item { delivery, message } = item;
-        let decided = match message {
-            Ok(envelope) => self.decide(envelope).await,
-            Err(unreadable) => Some((vec![self.unreadable(&delivery.payload, &unreadable)], "dead")),
-        };
-        let Some((effects, outcome)) = decided else { return Settled::GivenBack };
-        let settled = self.settle(&delivery, &effects).await;
-        if matches!(settled, Settled::Yes) {
+    /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles
+    /// them all. An unreadable message joins nothing.
+    async fn work(&self, burst: Vec<Item>) -> Settled {
+        let mut deliveries = Vec::with_capacity(burst.len());
+        let mut joined: Option<Envelope> = None;
+        let mut effects = Vec::new();
+        for Item { delivery, message } in burst {
+            match (message, &mut joined) {
+                (Ok(envelope), Some(first)) => first.join(envelope),
+                (Ok(envelope), None) => joined = Some(envelope),
+                (Err(unreadable), _) => effects.push(self.unreadable(&delivery.payload, &unreadable)),
+            }
+            deliveries.push(delivery);
+        }
+        let mut outcome = "dead";
+        if let Some(envelope) = joined {
+            let Some((decided, name)) = self.decide(envelope).await else { return Settled::GivenBack };
+            effects.extend(decided);
+            outcome = name;
+        }
+        // The effects go with the first: should we die before the others are settled, the ledger knows them.
+        for delivery in &deliveries {
+            if let Settled::GivenBack = self.settle(delivery, &std::mem::take(&mut effects)).await {
+                return Settled::GivenBack;
+            }
             metrics::counter!("switchboard_messages_total", "stage" => self.stage.as_str(), "outcome" => outcome)
                 .increment(1);
         }
-        settled
+        Settled::Yes
     }
 
     /// Asks the handler and turns its decision into messages to publish and the outcome's name; `None` gives back.

@@ -54,6 +54,19 @@ pub struct Inbound {
     /// Pictures and other media.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<Media>,
+    /// Later texts of the same burst, which are answered together with this one, oldest first. Each keeps its id, so
+    /// that the ledger can tell which of them were answered before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<Joined>,
+}
+
+/// A text that joined an earlier one of its burst.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The id it had as a message of its own.
+    pub id: MessageId,
+    /// The text.
+    pub inbound: Inbound,
 }
 
 /// One provider call's worth of a reply.
@@ -154,6 +167,15 @@ impl Envelope {
     #[must_use]
     pub fn causing(&self, id: MessageId, body: Body) -> Self {
         Self { schema: SCHEMA, id, attempts: Vec::new(), body, ..self.clone() }
+    }
+
+    /// Takes a later text of the same burst along. Messages of other kinds are dropped, so only a stage of texts may
+    /// join.
+    pub fn join(&mut self, later: Self) {
+        let (Body::Inbound(first), Body::Inbound(mut next)) = (&mut self.body, later.body) else { return };
+        let followers = std::mem::take(&mut next.joined);
+        first.joined.push(Joined { id: later.id, inbound: next });
+        first.joined.extend(followers);
     }
 
     /// Adds a failed attempt.

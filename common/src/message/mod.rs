@@ -8,7 +8,7 @@ mod phone;
 mod text;
 
 pub use conversation::{Conversation, ConversationKey};
-pub use envelope::{Attempt, Body, Envelope, Inbound, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
+pub use envelope::{Attempt, Body, Envelope, Inbound, Joined, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
 pub use id::{IntegrationId, InvalidIntegrationId, MessageId};
 pub use phone::{InvalidPhoneNumber, PhoneNumber};
 pub use text::MessageText;
