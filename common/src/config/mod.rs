@@ -1,13 +1,40 @@
 //! The configuration: one TOML file, each key also an environment variable, read once at start. Every problem is
 //! reported at once, with its key, its value (secrets masked) and how to mend it.
 
+mod address;
+mod assistant;
+mod defaults;
+mod duration;
+mod entry;
+mod environment;
+mod file;
+mod integrations;
+mod nearest;
+mod options;
+mod problem;
+mod provider;
+mod reader;
+mod report;
+mod secret;
+mod services;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::integration::Integrations;
+
+pub use environment::environment;
+pub use problem::{Problem, Problems};
+pub use report::report;
+
+use reader::{Context, Section};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -30,6 +57,54 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Who answers which numbers.
     pub integrations: Integrations,
+    /// What is worth knowing though nothing is wrong; see [`Config::notices`].
+    pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file at `path`, else the one that `SWITCHBOARD_CONFIG` names, else `./switchboard.toml`, which may be
+    /// absent; then `environment`, which wins.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Self, Problems> {
+        Self::from_toml(&file::text(path, environment)?, environment)
+    }
+
+    /// Reads `text`, then `environment`, which wins.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn from_toml(text: &str, environment: &BTreeMap<String, String>) -> Result<Self, Problems> {
+        read(text, environment).0
+    }
+
+    /// One sentence for each thing worth knowing though nothing is wrong, such as an option without effect yet.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+/// The configuration, and every key that was looked for.
+fn read(text: &str, environment: &BTreeMap<String, String>) -> (Result<Config, Problems>, BTreeSet<String>) {
+    let mut table = match file::table(text) {
+        Ok(table) => table,
+        // What else is wrong cannot be told apart from what the parser missed.
+        Err(problems) => return (Err(problems), BTreeSet::new()),
+    };
+    let overlay = environment::overlay(&mut table, environment);
+    let context = Context {
+        environment,
+        variables: overlay.variables,
+        problems: RefCell::new(overlay.problems),
+        notices: RefCell::default(),
+        known: RefCell::default(),
+    };
+    let config = services::config(Section::root(&context, table));
+    let Context { problems, notices, known, .. } = context;
+    let result = Problems::none_in(problems.into_inner()).map(|()| Config { notices: notices.into_inner(), ..config });
+    (result, known.into_inner())
 }
 
 /// Where the queues are.

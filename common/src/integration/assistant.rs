@@ -38,6 +38,14 @@ pub struct WatsonxSettings {
     pub retry_interval: Duration,
 }
 
+impl WatsonxSettings {
+    /// An assistant at `locations`, of which there must be one, with the defaults for everything else.
+    #[must_use]
+    pub fn new(locations: Vec<WatsonxLocation>) -> Self {
+        Self { locations, timeout: Duration::from_secs(30), retries: 2, retry_interval: Duration::from_secs(2) }
+    }
+}
+
 /// One place where the assistant runs.
 #[derive(Debug, Clone)]
 pub struct WatsonxLocation {

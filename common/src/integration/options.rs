@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::ProviderSettings;
+
 /// An integration's options; see the configuration reference for each default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -25,6 +27,14 @@ pub struct Options {
     pub mms: bool,
     /// How many characters a part may have, 1 to 1600.
     pub max_part_chars: u16,
+}
+
+impl Options {
+    /// The defaults for a provider: media is sent as MMS where the provider can.
+    #[must_use]
+    pub fn for_provider(provider: &ProviderSettings) -> Self {
+        Self { mms: matches!(provider, ProviderSettings::Twilio(_)), ..Self::default() }
+    }
 }
 
 impl Default for Options {

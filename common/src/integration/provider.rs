@@ -35,6 +35,15 @@ pub struct TwilioSettings {
     pub messaging_service_sid: Option<String>,
 }
 
+impl TwilioSettings {
+    /// An account with the defaults for everything else.
+    #[must_use]
+    pub fn new(account_sid: String, auth_tokens: Vec<SecretString>) -> Self {
+        let base_url = "https://api.twilio.com".to_owned();
+        Self { account_sid, auth_tokens, base_url, messaging_service_sid: None }
+    }
+}
+
 /// An IntelePeer account.
 #[derive(Debug, Clone)]
 pub struct IntelepeerSettings {
@@ -48,6 +57,20 @@ pub struct IntelepeerSettings {
     pub login_url: String,
     /// What to do with a send whose outcome is unknown: IntelePeer cannot be asked.
     pub unknown_outcome: UnknownOutcome,
+}
+
+impl IntelepeerSettings {
+    /// An account with the defaults for everything else.
+    #[must_use]
+    pub fn new(account_secrets: Vec<SecretString>, auth: IntelepeerAuth) -> Self {
+        Self {
+            account_secrets,
+            auth,
+            base_url: "https://api.intelepeer.com".to_owned(),
+            login_url: "https://customer.intelepeer.com".to_owned(),
+            unknown_outcome: UnknownOutcome::default(),
+        }
+    }
 }
 
 /// How we prove ourselves to IntelePeer.

@@ -1,0 +1,151 @@
+//! Addresses: URLs, which may hold a password that nobody must see, and what is wrong with them.
+
+use url::{Host, Url};
+
+/// What is expected of an address, and how to mend it.
+pub(super) type Complaint = (&'static str, String);
+
+/// An `http` or `https` URL of a server, without a trailing slash.
+pub(super) fn server(text: &str) -> Result<String, Complaint> {
+    let expected = "a URL that starts with https://";
+    let url = parse(text, expected, &["https", "http"])?;
+    if has_user(&url) {
+        return Err((expected, "remove the user and password: credentials have keys of their own".to_owned()));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err((expected, "remove the part from `?` or `#` on".to_owned()));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The URL that a provider knows us by: scheme, host and port, nothing else.
+pub(super) fn public(text: &str) -> Result<String, Complaint> {
+    let expected = "the URL that the provider sees, such as \"https://sms.example.com\", with nothing after the host";
+    let url = parse(text, expected, &["https", "http"])?;
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    if has_user(&url) || text.contains('@') {
+        return Err((expected, "remove the user and password".to_owned()));
+    }
+    if rest.contains(['/', '?', '#']) {
+        return Err((expected, format!("write \"{}\"", url.origin().ascii_serialization())));
+    }
+    // Twilio refuses such hosts as status callbacks.
+    if url.host_str().is_some_and(|host| host.contains('_')) {
+        return Err((expected, "use a host name without an underscore: Twilio refuses others".to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// A RabbitMQ node.
+pub(super) fn amqp(text: &str) -> Result<String, Complaint> {
+    let expected = "\"embedded\", or amqp://user:password@host:5672/vhost (amqps:// with TLS)";
+    parse(text, expected, &["amqp", "amqps"]).map(|_| text.to_owned())
+}
+
+/// A Redis server.
+pub(super) fn redis(text: &str) -> Result<String, Complaint> {
+    let expected = "\"embedded\", or redis://host:6379/0 (rediss:// with TLS)";
+    let url = parse(text, expected, &["redis", "rediss"])?;
+    let database = url.path().trim_start_matches('/');
+    if !database.bytes().all(|b| b.is_ascii_digit()) {
+        return Err((expected, "end the URL with the number of the database, such as /0".to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether anybody on the way can read what is said to this server.
+pub(super) fn is_plain_and_remote(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_local
+}
+
+/// The address without user, password and query. Where it is doubtful what belongs to the password, all is hidden.
+pub(super) fn masked(text: &str) -> String {
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    let is_scheme = !scheme.is_empty() && scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+    let hidden = if is_scheme { format!("{scheme}://***") } else { "***".to_owned() };
+    let Ok(mut url) = Url::parse(text) else { return hidden };
+    let has_user = has_user(&url);
+    let is_clear = url.host().is_some() && url.set_username("").is_ok() && url.set_password(None).is_ok();
+    // An unescaped `/`, `?`, `#` or `@` in a password makes the rest of it look like a path.
+    if !is_clear || url.as_str().contains('@') || (!has_user && text.contains('@')) {
+        return hidden;
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    if has_user { url.as_str().replacen("://", "://***@", 1) } else { url.into() }
+}
+
+fn parse(text: &str, expected: &'static str, schemes: &[&str]) -> Result<Url, Complaint> {
+    let mend = |why: String| (expected, why);
+    let url = Url::parse(text).map_err(|why| mend(format!("correct the URL ({why})")))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(mend(format!("begin it with {}://", schemes.join(":// or "))));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(mend("name the host after ://".to_owned()));
+    }
+    Ok(url)
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked() {
+        for (url, shown) in [
+            ("amqp://user:hunter2@rabbit:5672/v", "amqp://***@rabbit:5672/v"),
+            ("redis://:hunter2@redis:6379/0", "redis://***@redis:6379/0"),
+            ("redis://redis:6379/0?password=hunter2", "redis://redis:6379/0"),
+            ("amqp://user:hunter2/x@rabbit", "amqp://***"),
+            ("amqp://user:12/hunter2@rabbit", "amqp://***"),
+            ("amqp:user:hunter2@rabbit", "***"),
+            ("hunter2", "***"),
+        ] {
+            assert_eq!(masked(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_bare_origin() {
+        assert!(public("https://sms.example.com").is_ok());
+        assert!(public("http://127.0.0.1:8080").is_ok());
+        for url in ["https://sms.example.com/", "https://sms.example.com/sms?x=1"] {
+            let (_, mend) = public(url).unwrap_err();
+            assert_eq!(mend, "write \"https://sms.example.com\"", "{url}");
+        }
+        assert!(public("ftp://sms.example.com").is_err());
+        for url in ["sms.example.com", "https://u:p@sms.example.com", "https://sms_1.example.com"] {
+            assert!(public(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_to_another_machine_is_readable_on_the_way() {
+        assert!(is_plain_and_remote("http://api.example.com"));
+        for url in ["https://api.example.com", "http://127.0.0.1:1", "http://[::1]", "http://localhost:8080"] {
+            assert!(!is_plain_and_remote(url), "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_is_shown(password in "[!-~]{8,20}", scheme in "amqp|redis|https") {
+            let shown = masked(&format!("{scheme}://user:{password}@host:1/v"));
+            prop_assert!(!shown.contains(&password), "{}", shown);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Reads how an integration answers, and says which options have no effect yet.
+
+use std::time::Duration;
+
+use crate::integration::{Options, ProviderSettings};
+
+use super::address;
+use super::entry::Entry;
+use super::reader::{Place, Section};
+
+/// Says when an option, as it is set, changes nothing.
+type IsIdle = fn(&Options) -> bool;
+
+/// Options that this release accepts without effect.
+const WITHOUT_EFFECT: [(&str, IsIdle); 4] = [
+    ("rate_per_second", |_| true),
+    ("notify_on_session_timeout", |options| options.notify_on_session_timeout),
+    ("mms", |options| options.mms),
+    ("coalesce_window", |options| !options.coalesce_window.is_zero()),
+];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>) -> Options {
+    let set: Vec<_> = WITHOUT_EFFECT.into_iter().filter(|(key, _)| section.has(key)).collect();
+    let defaults = provider.map_or_else(Options::default, Options::for_provider);
+    let options = Options {
+        initiate_from_inbound: boolean(&mut section, "initiate_from_inbound", defaults.initiate_from_inbound),
+        failure_message: section.take("failure_message").and_then(failure_message).unwrap_or(defaults.failure_message),
+        session_timeout: duration(&mut section, "session_timeout", SECOND, defaults.session_timeout),
+        notify_on_session_timeout: boolean(
+            &mut section,
+            "notify_on_session_timeout",
+            defaults.notify_on_session_timeout,
+        ),
+        coalesce_window: section
+            .take("coalesce_window")
+            .and_then(|entry| entry.duration(Duration::ZERO..=Duration::from_secs(60)))
+            .unwrap_or(defaults.coalesce_window),
+        reply_max_age: duration(&mut section, "reply_max_age", SECOND, defaults.reply_max_age),
+        rate_per_second: section
+            .take("rate_per_second")
+            .and_then(|entry| entry.positive(1000.0))
+            .unwrap_or(defaults.rate_per_second),
+        allowed_country_codes: section.take("allowed_country_codes").map(country_codes).unwrap_or_default(),
+        mms: boolean(&mut section, "mms", defaults.mms),
+        max_part_chars: section
+            .take("max_part_chars")
+            .and_then(|entry| entry.integer(1..=1600))
+            .unwrap_or(defaults.max_part_chars),
+    };
+    for (key, is_idle) in set {
+        if is_idle(&options) {
+            section.place.key(key).notice("is accepted but has no effect yet in this release");
+        }
+    }
+    section.finish();
+    options
+}
+
+/// Says that a URL is not encrypted.
+pub(super) fn notice_plain_http(place: &Place<'_>, url: &str) {
+    if address::is_plain_and_remote(url) {
+        place.notice("is plain http: anybody on the way can read credentials and texts; use https");
+    }
+}
+
+fn boolean(section: &mut Section<'_>, key: &'static str, default: bool) -> bool {
+    section.take(key).and_then(Entry::boolean).unwrap_or(default)
+}
+
+fn duration(section: &mut Section<'_>, key: &'static str, least: Duration, default: Duration) -> Duration {
+    section.take(key).and_then(|entry| entry.duration(least..=DAY * 30)).unwrap_or(default)
+}
+
+fn failure_message(entry: Entry<'_>) -> Option<String> {
+    entry.parsed("1 to 1600 characters of text", |text| {
+        let fits = !text.trim().is_empty() && text.chars().count() <= 1600;
+        if fits { Ok(text.to_owned()) } else { Err("write what customers shall read, in one text".to_owned()) }
+    })
+}
+
+fn country_codes(entry: Entry<'_>) -> Vec<String> {
+    entry.items().into_iter().filter_map(country_code).collect()
+}
+
+fn country_code(entry: Entry<'_>) -> Option<String> {
+    entry.parsed("a country calling code such as \"1\" or \"44\"", |text| {
+        let fits = (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        if fits { Ok(text.to_owned()) } else { Err("write its 1 to 3 digits, without + or zeros before".to_owned()) }
+    })
+}

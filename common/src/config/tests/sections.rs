@@ -1,0 +1,169 @@
+//! What a good configuration is read as.
+
+use secrecy::ExposeSecret as _;
+
+use super::{WHOLE, environment, intelepeer, no_environment, problems, whole_environment};
+use crate::config::{BrokerUrl, Config, StoreUrl, report};
+use crate::integration::{
+    AssistantAuth, AssistantSettings, CloudPakSecret, Integration, IntelepeerAuth, ProviderSettings, WatsonxSettings,
+};
+use crate::message::IntegrationId;
+
+fn load(text: &str) -> Config {
+    Config::from_toml(text, &whole_environment()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn support(config: &Config) -> Integration {
+    Integration::clone(config.integrations.get(&IntegrationId::parse("support").unwrap()).unwrap())
+}
+
+fn watsonx(integration: &Integration) -> &WatsonxSettings {
+    match &integration.assistant {
+        AssistantSettings::Watsonx(settings) => settings,
+        AssistantSettings::Scripted(_) => panic!("not watsonx"),
+    }
+}
+
+#[test]
+fn nothing_at_all_is_a_configuration() {
+    let config = Config::from_toml("", &no_environment()).unwrap();
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn the_example_of_the_design_loads_and_equals_the_defaults() {
+    let config = load(WHOLE);
+    let integration = support(&config);
+    let defaults = Config::default();
+    assert_eq!(config.ingress.public_url.as_deref(), Some("https://sms.example.com"));
+    for (read, default) in [
+        (format!("{:?}", config.broker), format!("{:?}", defaults.broker)),
+        (format!("{:?}", config.store), format!("{:?}", defaults.store)),
+        (format!("{:?}", config.worker), format!("{:?}", defaults.worker)),
+        (format!("{:?}", config.sender), format!("{:?}", defaults.sender)),
+        (format!("{:?}", config.operations), format!("{:?}", defaults.operations)),
+        (format!("{:?}", config.ingress.listen), format!("{:?}", defaults.ingress.listen)),
+    ] {
+        assert_eq!(read, default);
+    }
+    let ProviderSettings::Twilio(twilio) = &integration.provider else { panic!("not Twilio") };
+    assert_eq!(twilio.auth_tokens[0].expose_secret(), "twilio-token");
+    assert_eq!(twilio.messaging_service_sid.as_deref(), Some("MG0123456789abcdef0123456789abcdef"));
+    assert_eq!(integration.options, crate::integration::Options::default());
+    assert_eq!(integration.numbers[0].expose(), "+12125550100");
+}
+
+#[test]
+fn a_backup_inherits_what_it_does_not_say() {
+    let integration = support(&load(WHOLE));
+    let [first, backup] = &watsonx(&integration).locations[..] else { panic!("not two locations") };
+    assert!(backup.url.contains("eu-de"));
+    assert_eq!((&backup.assistant_id, &backup.environment_id), (&first.assistant_id, &first.environment_id));
+    assert!(matches!(&backup.auth, AssistantAuth::ApiKey(key) if key.expose_secret() == "watsonx-key"));
+
+    let own = WHOLE.replace("[integrations.options]", "assistant_id = \"other\"\n[integrations.options]");
+    let integration = support(&load(&own));
+    let backup = &watsonx(&integration).locations[1];
+    assert_eq!((backup.assistant_id.as_str(), &backup.environment_id), ("other", &None));
+}
+
+#[test]
+fn the_example_of_the_design_loads_for_intelepeer() {
+    let integration = support(&load(&intelepeer()));
+    let ProviderSettings::Intelepeer(settings) = &integration.provider else { panic!("not IntelePeer") };
+    assert_eq!(settings.account_secrets[0].expose_secret(), "intelepeer-secret");
+    assert!(matches!(&settings.auth, IntelepeerAuth::Token(token) if token.expose_secret() == "intelepeer-token"));
+    assert_eq!(settings.login_url, "https://customer.intelepeer.com");
+    assert!(!integration.options.mms);
+}
+
+#[test]
+fn intelepeer_can_log_in() {
+    let text = intelepeer()
+        .replace("auth_token = { env = \"SUPPORT_INTELEPEER_TOKEN\" }", "username = \"me\"\npassword = \"pw\"");
+    let integration = support(&load(&text));
+    let ProviderSettings::Intelepeer(settings) = &integration.provider else { panic!("not IntelePeer") };
+    let IntelepeerAuth::Login { username, password } = &settings.auth else { panic!("no login") };
+    assert_eq!((username.as_str(), password.expose_secret()), ("me", "pw"));
+}
+
+#[test]
+fn every_way_to_prove_ourselves_to_watsonx_is_read() {
+    let auth = |auth: &str| {
+        let text = WHOLE.replace("{ kind = \"apikey\", apikey = { env = \"WATSONX_APIKEY\" } }", auth);
+        watsonx(&support(&load(&text))).locations[0].auth.clone()
+    };
+    let iam = auth("{ kind = \"iam\", apikey = \"k\" }");
+    assert!(matches!(iam, AssistantAuth::Iam { url, .. } if url == "https://iam.cloud.ibm.com"));
+    let bearer = auth("{ kind = \"bearer\", token = \"t\" }");
+    assert!(matches!(bearer, AssistantAuth::Bearer(token) if token.expose_secret() == "t"));
+    let cloud_pak = auth("{ kind = \"cloud_pak\", url = \"https://cpd/\", username = \"u\", api_key = \"k\" }");
+    assert!(
+        matches!(cloud_pak, AssistantAuth::CloudPak { url, secret: CloudPakSecret::ApiKey(_), .. } if url == "https://cpd")
+    );
+    assert!(matches!(auth("{ kind = \"none\" }"), AssistantAuth::None));
+}
+
+#[test]
+fn servers_and_embedded_mix() {
+    let text = "[broker]\nurl = ['amqp://u:p@one', { env = 'WATSONX_APIKEY_URL' }]\n[store]\nurl = 'rediss://r:6379/3'";
+    let env = environment(&[("WATSONX_APIKEY_URL", "amqps://u:p@two:5671/v")]);
+    let config = Config::from_toml(text, &env).unwrap();
+    let BrokerUrl::Amqp(nodes) = &config.broker.url else { panic!("not RabbitMQ") };
+    assert_eq!(
+        nodes.iter().map(|n| n.expose_secret()).collect::<Vec<_>>(),
+        ["amqp://u:p@one", "amqps://u:p@two:5671/v"]
+    );
+    assert!(matches!(config.store.url, StoreUrl::Redis(_)));
+    let config = Config::from_toml("[store]\nurl = 'redis://r'", &no_environment()).unwrap();
+    assert!(matches!((config.broker.url, config.store.url), (BrokerUrl::Embedded, StoreUrl::Redis(_))));
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_and_tokens_in_a_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "from-file\n").unwrap();
+    let list = format!("auth_token = [{{ file = {path:?} }}, \"old\"] # ");
+    let integration = support(&load(&WHOLE.replace("auth_token = ", &list)));
+    let ProviderSettings::Twilio(twilio) = &integration.provider else { panic!("not Twilio") };
+    let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.expose_secret()).collect();
+    assert_eq!(tokens, ["from-file", "old"]);
+}
+
+#[test]
+fn notices_name_only_what_was_set_and_has_no_effect() {
+    assert!(Config::from_toml("", &no_environment()).unwrap().notices().is_empty());
+    let keys: Vec<String> =
+        load(WHOLE).notices().iter().map(|n| n.split(' ').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(keys, ["integrations[0].options.rate_per_second", "integrations[0].options.mms"]);
+    let (without_options, _) = WHOLE.split_once("[integrations.options]").unwrap();
+    assert!(load(without_options).notices().is_empty());
+    let plain = load(&without_options.replace("https://sms.example.com", "http://sms.example.com"));
+    assert!(plain.notices()[0].starts_with("ingress.public_url: is plain http"), "{:?}", plain.notices());
+}
+
+#[test]
+fn the_report_says_what_to_paste_at_the_provider() {
+    insta::assert_snapshot!(report(&Config::from_toml(WHOLE, &whole_environment())));
+}
+
+#[test]
+fn the_file_is_the_named_one_and_only_the_default_one_may_be_absent() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("named.toml");
+    std::fs::write(&path, "worker.concurrency = 7").unwrap();
+    assert_eq!(Config::load(Some(&path), &no_environment()).unwrap().worker.concurrency, 7);
+    let named = environment(&[("SWITCHBOARD_CONFIG", path.to_str().unwrap())]);
+    assert_eq!(Config::load(None, &named).unwrap().worker.concurrency, 7);
+    assert_eq!(Config::load(None, &no_environment()).unwrap().worker.concurrency, 256);
+    let absent = directory.path().join("absent.toml");
+    let problems = Config::load(Some(&absent), &named).unwrap_err();
+    assert!(problems.to_string().contains("absent.toml: cannot be read"), "{problems}");
+}
+
+#[test]
+fn one_port_is_not_for_two() {
+    let text = "[operations]\nlisten = '127.0.0.1:8080'";
+    assert!(problems(text, &no_environment())[0].starts_with("operations.listen: is 127.0.0.1:8080, whose port"));
+}
