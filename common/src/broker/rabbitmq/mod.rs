@@ -1,45 +1,99 @@
-//! The rabbitmq broker adapter.
+//! The broker on RabbitMQ: quorum queues with a single active consumer, publisher confirms, no plugin.
+//!
+//! lapin's own recovery stays off: it hides outages from whoever has to decide about messages in flight. A supervisor of
+//! ours connects, declares, works until anything fails, tears down and begins again ([`link`]). Publishing and consuming
+//! have a connection each, because a broker short of memory stops reading from connections that publish.
+
+mod declare;
+mod depths;
+mod failure;
+mod link;
+mod message;
+mod node;
+mod publish;
+mod subscribe;
+mod version;
+
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use secrecy::SecretString;
+use uuid::Uuid;
 
 use super::Topology;
 use super::{Broker, Depths, Outgoing, Stage, Subscription};
+use crate::clock::Clock;
 use crate::failure::Failure;
-use secrecy::SecretString;
+use link::{Link, Purpose};
+use publish::Publisher;
 
-/// placeholder
+/// Durable queues on a RabbitMQ node or cluster, version 3.10 or later. Cheap to clone.
+///
+/// Connects when first used, which must be inside a tokio runtime; disconnects once the last clone and the last
+/// subscription are dropped.
+#[derive(Debug, Clone)]
+pub struct RabbitMq(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct RabbitMq;
-
-impl RabbitMq {
-    /// placeholder
-    #[must_use]
-    pub fn new(_urls: Vec<SecretString>, _topology: Topology) -> Self {
-        Self
-    }
+struct Shared {
+    urls: Vec<SecretString>,
+    topology: Topology,
+    /// Ranks this process among the consumers of each partition.
+    consumer_id: Uuid,
+    publisher: OnceLock<Arc<Publisher>>,
+    consuming: OnceLock<Link>,
 }
 
-struct Nothing;
-#[async_trait]
-impl Subscription for Nothing {
-    async fn next(&mut self) -> super::Delivery {
-        std::future::pending().await
+impl RabbitMq {
+    /// The broker at `urls`, the nodes of one cluster, with the queues of `topology`. Returns at once, also while the
+    /// broker is away: calls then fail with a failure that names the reason, and subscriptions wait.
+    ///
+    /// A message [delayed](super::Destination::Delayed) for `d` waits for the shortest of
+    /// [`super::DELAY_STEPS`] that is at least `d`, or the longest of them if `d` is longer.
+    #[must_use]
+    pub fn new(urls: Vec<SecretString>, topology: Topology) -> Self {
+        let consumer_id = Uuid::new_v4();
+        let (publisher, consuming) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Shared { urls, topology, consumer_id, publisher, consuming }))
     }
-    async fn close(self: Box<Self>) {}
+
+    fn publisher(&self) -> &Arc<Publisher> {
+        let start = || {
+            let link = Link::start(self.0.urls.clone(), self.0.topology.clone(), Purpose::Publish);
+            Arc::new(Publisher::new(link, self.0.topology.clone(), Clock::system()))
+        };
+        self.0.publisher.get_or_init(start)
+    }
+
+    fn consuming(&self) -> &Link {
+        let start = || Link::start(self.0.urls.clone(), self.0.topology.clone(), Purpose::Consume);
+        self.0.consuming.get_or_init(start)
+    }
 }
 
 #[async_trait]
 impl Broker for RabbitMq {
-    async fn publish(&self, _messages: &[Outgoing]) -> Result<(), Failure> {
-        Err(Failure::permanent("placeholder"))
+    async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
+        self.publisher().publish(messages).await
     }
-    fn subscribe(&self, _stage: Stage, _prefetch: u16) -> Box<dyn Subscription> {
-        Box::new(Nothing)
+
+    fn subscribe(&self, stage: Stage, prefetch: u16) -> Box<dyn Subscription> {
+        let consumer = subscribe::Consumer {
+            link: self.consuming().clone(),
+            publisher: Arc::clone(self.publisher()),
+            topology: self.0.topology.clone(),
+            id: self.0.consumer_id,
+            stage,
+            prefetch: prefetch.max(1),
+        };
+        Box::new(consumer.start())
     }
+
     async fn depths(&self) -> Result<Depths, Failure> {
-        Err(Failure::permanent("placeholder"))
+        self.publisher().depths().await
     }
+
     async fn check(&self) -> Result<(), Failure> {
-        Err(Failure::permanent("placeholder"))
+        self.publisher().check().await
     }
 }

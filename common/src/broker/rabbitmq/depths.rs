@@ -1,0 +1,43 @@
+//! Counts what lies in the queues, by asking for each one without changing it.
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+
+use super::failure;
+use crate::broker::{DELAY_STEPS, Depths, Stage, Topology};
+use crate::failure::Failure;
+
+/// The depths of all queues of `topology`: waiting messages only, RabbitMQ does not tell the held ones here.
+pub(super) async fn count(connection: &Connection, topology: &Topology) -> Result<Depths, Failure> {
+    let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+    let partitions = async |stage| {
+        let mut sum = 0;
+        for partition in 0..topology.partitions_of(stage) {
+            sum += waiting(&channel, &topology.queue(stage, partition)).await?;
+        }
+        Ok::<_, Failure>(sum)
+    };
+    let mut depths = Depths {
+        inbound: partitions(Stage::Inbound).await?,
+        outbound: partitions(Stage::Outbound).await?,
+        receipts: partitions(Stage::Receipts).await?,
+        ..Depths::default()
+    };
+    for stage in Stage::ALL {
+        for (step, _) in DELAY_STEPS {
+            depths.delayed += waiting(&channel, &topology.delay(stage, step)).await?;
+        }
+    }
+    for stage in [Stage::Inbound, Stage::Outbound] {
+        depths.dead += waiting(&channel, &topology.dead_queue(stage)).await?;
+    }
+    Ok(depths)
+}
+
+async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failure> {
+    let options = QueueDeclareOptions::durable().passive();
+    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    let found = found.map_err(|error| failure::of_setup(&format!("cannot count queue {queue}"), &error))?;
+    Ok(u64::from(found.message_count()))
+}

@@ -1,0 +1,168 @@
+//! One supervised connection: connects, declares, and begins again after every loss.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use lapin::{Connection, Event};
+use secrecy::SecretString;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+use super::{declare, failure, node, version};
+use crate::broker::Topology;
+use crate::failure::{Failure, FailureKind};
+use crate::retry::RetryPolicy;
+
+/// How often the connection is looked at besides its events.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Publish,
+    Consume,
+}
+
+impl Purpose {
+    fn connection_name(self) -> &'static str {
+        match self {
+            Self::Publish => "switchboard publisher",
+            Self::Consume => "switchboard consumer",
+        }
+    }
+}
+
+/// A supervised connection. Cheap to clone; the supervisor ends when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    redeclare: Arc<Notify>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Not there yet, or no longer: why, once that is known.
+    Down(FailureKind, String),
+    Up(Arc<Connection>),
+}
+
+impl Link {
+    /// Starts connecting.
+    pub(super) fn start(urls: Vec<SecretString>, topology: Topology, purpose: Purpose) -> Self {
+        let (sender, state) = watch::channel(State::Down(FailureKind::Transient, "not connected yet".to_owned()));
+        let redeclare = Arc::new(Notify::new());
+        let supervisor = Supervisor { urls, topology, purpose, state: sender, redeclare: Arc::clone(&redeclare) };
+        drop(tokio::spawn(supervisor.run()));
+        Self { state, redeclare }
+    }
+
+    /// The connection, as soon as there is one; `None` when there will never be one (the runtime is ending).
+    pub(super) async fn up(&self) -> Option<Arc<Connection>> {
+        let mut state = self.state.clone();
+        match &*state.wait_for(|state| matches!(state, State::Up(_))).await.ok()? {
+            State::Up(connection) => Some(Arc::clone(connection)),
+            State::Down(..) => None,
+        }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn why_down(&self) -> Failure {
+        match &*self.state.borrow() {
+            State::Down(kind, why) => Failure::new(*kind, why.clone()),
+            State::Up(_) => Failure::transient("the broker connection has only just come up"),
+        }
+    }
+
+    /// Asks for missing queues and exchanges to be declared again.
+    pub(super) fn redeclare(&self) {
+        self.redeclare.notify_one();
+    }
+}
+
+struct Supervisor {
+    urls: Vec<SecretString>,
+    topology: Topology,
+    purpose: Purpose,
+    state: watch::Sender<State>,
+    redeclare: Arc<Notify>,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let mut backoff = RetryPolicy::NEAR.start();
+        let mut logged = String::new();
+        let mut is_first = true;
+        loop {
+            let lost = tokio::select! {
+                () = self.state.closed() => return,
+                lost = self.work(&mut is_first) => lost,
+            };
+            let (was_up, why) = lost;
+            if was_up {
+                backoff.reset();
+                logged.clear();
+            }
+            // Once for each outage and reason, not for each attempt.
+            let text = why.to_string();
+            if text != logged {
+                tracing::warn!(connection = self.purpose.connection_name(), "broker is away: {text}");
+                logged.clone_from(&text);
+            }
+            self.state.send_replace(State::Down(why.kind, text));
+            tokio::select! {
+                () = self.state.closed() => return,
+                () = tokio::time::sleep(backoff.next_delay(None)) => {}
+            }
+        }
+    }
+
+    /// Connects and works until the connection is lost; tells whether there was one, and why it ended.
+    async fn work(&self, is_first: &mut bool) -> (bool, Failure) {
+        let (connection, uri) = match node::connect(&self.urls, self.purpose.connection_name()).await {
+            Ok(connected) => connected,
+            Err(failure) => return (false, failure),
+        };
+        let connection = Arc::new(connection);
+        let declared = match self.purpose {
+            Purpose::Publish => declare::everything(&connection, &self.topology).await,
+            Purpose::Consume => Ok(()),
+        };
+        if let Err(failure) = declared {
+            return (false, failure);
+        }
+        if std::mem::take(is_first) && self.purpose == Purpose::Consume {
+            version::warn_if_old(&uri).await;
+        }
+        tracing::info!(connection = self.purpose.connection_name(), "broker connected");
+        self.state.send_replace(State::Up(Arc::clone(&connection)));
+        (true, self.until_lost(&connection).await)
+    }
+
+    async fn until_lost(&self, connection: &Arc<Connection>) -> Failure {
+        let mut events = connection.events_listener();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => tracing::warn!(reason, "broker takes no messages"),
+                    Some(Event::ConnectionUnblocked) => tracing::info!("broker takes messages again"),
+                    Some(Event::Error(error)) if !connection.status().connected() => {
+                        return failure::of_setup("the broker connection was lost", &error);
+                    }
+                    Some(_) => {}
+                    None => return Failure::transient("the broker connection ended"),
+                },
+                () = self.redeclare.notified() => {
+                    if let Err(failure) = declare::everything(connection, &self.topology).await {
+                        return failure;
+                    }
+                }
+                _ = look.tick() => {
+                    if !connection.status().connected() {
+                        return Failure::transient("the broker connection was lost");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Publishes with confirms: persistent, mandatory, in order, a bounded number in flight, every call with a deadline.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::link::Link;
+use super::message::{Route, properties, route};
+use super::{depths, failure};
+use crate::broker::{Depths, Outgoing, Topology};
+use crate::clock::Clock;
+use crate::failure::Failure;
+
+/// How long a call may take: confirms stay away for as long as an outage or a memory alarm lasts.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a call waits for a connection that is away.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(1);
+/// How many messages may be unconfirmed at a time: more gains little and waits longer.
+const WINDOW: u32 = 100;
+
+/// Publishes on one channel, which is opened again whenever it was lost.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    link: Link,
+    topology: Topology,
+    clock: Clock,
+    window: Semaphore,
+    /// Held while messages are handed to lapin: it counts a message and sends it in two steps, so that two senders at
+    /// once could each be given the other's confirm.
+    turn: tokio::sync::Mutex<()>,
+    channel: Mutex<Option<Channel>>,
+}
+
+/// A message ready to go.
+struct Ready<'a> {
+    route: Route,
+    properties: BasicProperties,
+    payload: &'a [u8],
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link, topology: Topology, clock: Clock) -> Self {
+        let window = Semaphore::new(WINDOW as usize);
+        Self { link, topology, clock, window, turn: tokio::sync::Mutex::new(()), channel: Mutex::new(None) }
+    }
+
+    /// See [`crate::broker::Broker::publish`].
+    pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
+        let ready = |message| Ready {
+            route: route(&self.topology, message),
+            properties: properties(message, self.clock.now()),
+            payload: &message.payload,
+        };
+        self.in_time(self.publish_all(messages.iter().map(ready).collect())).await
+    }
+
+    /// See [`crate::broker::Broker::check`].
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let route = Route { exchange: String::new(), key: self.topology.probe() };
+        let probe = Ready { route, properties: BasicProperties::default(), payload: b"" };
+        self.in_time(self.publish_all(vec![probe])).await
+    }
+
+    /// See [`crate::broker::Broker::depths`].
+    pub(super) async fn depths(&self) -> Result<Depths, Failure> {
+        let connection = self.connection().await?;
+        let counted = timeout(DEADLINE, depths::count(&connection, &self.topology)).await;
+        let counted = counted.unwrap_or_else(|_| Err(Failure::transient("the broker did not count in time")));
+        if counted.is_err() {
+            self.link.redeclare();
+        }
+        counted
+    }
+
+    async fn in_time(&self, publishing: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        timeout(DEADLINE, publishing).await.unwrap_or_else(|_| {
+            // Its confirms may never come; a fresh channel starts a fresh count.
+            self.slot().take();
+            Err(Failure::unknown("the broker did not confirm in time"))
+        })
+    }
+
+    async fn publish_all(&self, messages: Vec<Ready<'_>>) -> Result<(), Failure> {
+        let connection = self.connection().await?;
+        for batch in messages.chunks(WINDOW as usize) {
+            let size = u32::try_from(batch.len()).unwrap_or(WINDOW);
+            // All permits at once, so that two calls cannot wait for each other's.
+            let closed = |_| Failure::transient("the publisher is closed");
+            let _permits = self.window.acquire_many(size).await.map_err(closed)?;
+            let (channel, confirms) = self.send(&connection, batch).await?;
+            let mut result = Ok(());
+            for confirm in confirms {
+                result = result.and(self.confirmed(confirm).await);
+            }
+            // Until here, so that a channel whose place was taken over stays open for its last confirms.
+            drop(channel);
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        let connection = timeout(CONNECTION_PATIENCE, self.link.up()).await.ok().flatten();
+        let connection = connection.ok_or_else(|| self.link.why_down())?;
+        if connection.status().blocked() {
+            return Err(Failure::transient("the broker takes no messages: it is short of memory or disk"));
+        }
+        Ok(connection)
+    }
+
+    async fn send(
+        &self,
+        connection: &Connection,
+        batch: &[Ready<'_>],
+    ) -> Result<(Channel, Vec<PublisherConfirm>), Failure> {
+        let _turn = self.turn.lock().await;
+        let channel = self.channel(connection).await?;
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mut confirms = Vec::with_capacity(batch.len());
+        for Ready { route: Route { exchange, key }, properties, payload } in batch {
+            let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
+            let sent = channel.basic_publish(exchange, key, options, payload, properties.clone()).await;
+            confirms.push(sent.map_err(|error| self.failed(&error))?);
+        }
+        Ok((channel, confirms))
+    }
+
+    /// The confirming channel; a new one when the old one or its connection was lost.
+    async fn channel(&self, connection: &Connection) -> Result<Channel, Failure> {
+        let usable = self.slot().clone().filter(|channel| channel.status().connected());
+        if let Some(channel) = usable {
+            return Ok(channel);
+        }
+        let unopened = |error| failure::of_setup("cannot open a channel", &error);
+        let channel = connection.create_channel().await.map_err(unopened)?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unopened)?;
+        *self.slot() = Some(channel.clone());
+        Ok(channel)
+    }
+
+    async fn confirmed(&self, confirm: PublisherConfirm) -> Result<(), Failure> {
+        match confirm.await {
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            // Taken, and dropped at once: no queue is bound. RabbitMQ acknowledges that too.
+            Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+                self.link.redeclare();
+                let to = format!("{} {}", returned.exchange, returned.routing_key);
+                Err(Failure::transient(format!("the broker has no queue for {to}"))
+                    .with_code(returned.reply_code.to_string()))
+            }
+            Ok(Confirmation::Nack(None)) => Err(Failure::transient("the queue is full")),
+            Ok(Confirmation::NotRequested) => Err(Failure::unknown("the channel does not confirm")),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn failed(&self, error: &lapin::Error) -> Failure {
+        if failure::is_not_found(error) {
+            self.link.redeclare();
+        }
+        failure::of_publish(error)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Channel>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

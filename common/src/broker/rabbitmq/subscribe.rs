@@ -1,0 +1,216 @@
+//! Consumes the partitions of a stage, through every loss.
+//!
+//! A subscription stops by closing its channel: the broker then puts what was unsettled back in front, in order. It never
+//! cancels a consumer, and never drops lapin's `Consumer` before the channel is closed, because that cancels too: after a
+//! cancel the next consumer starts while the unsettled messages are still here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Channel, Connection};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::link::Link;
+use super::message::redeliveries;
+use super::publish::Publisher;
+use super::{declare, failure};
+use crate::broker::{Delivery, Outgoing, Settler, Stage, Subscription, Topology};
+use crate::failure::Failure;
+use crate::retry::RetryPolicy;
+
+/// How long a channel may take to open with its consumers, and to close.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is consumed, and how.
+pub(super) struct Consumer {
+    pub(super) link: Link,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) topology: Topology,
+    pub(super) id: Uuid,
+    pub(super) stage: Stage,
+    pub(super) prefetch: u16,
+}
+
+impl Consumer {
+    /// Starts consuming in a task of its own.
+    pub(super) fn start(self) -> impl Subscription {
+        // Unbounded in itself; the broker hands out no more than the prefetch of each partition.
+        let (sender, deliveries) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(self.run(sender, stop.clone()));
+        RabbitSubscription { deliveries, stop: stop.drop_guard(), task }
+    }
+
+    async fn run(self, deliveries: mpsc::UnboundedSender<Taken>, stop: CancellationToken) {
+        let mut backoff = RetryPolicy::NEAR.start();
+        let mut logged = String::new();
+        while !stop.is_cancelled() {
+            let Some(Some(connection)) = stop.run_until_cancelled(self.link.up()).await else { return };
+            let why = match self.open(&connection).await {
+                Ok(open) => {
+                    backoff.reset();
+                    logged.clear();
+                    let ended = stop.run_until_cancelled(pump(&open.consumers, &deliveries)).await;
+                    open.close().await;
+                    let Some(why) = ended else { return };
+                    why
+                }
+                Err(failure) => failure.to_string(),
+            };
+            if why != logged {
+                tracing::warn!(stage = self.stage.as_str(), "consuming begins again: {why}");
+                logged = why;
+            }
+            let pause = tokio::time::sleep(backoff.next_delay(None));
+            let _stopped = stop.run_until_cancelled(pause).await;
+        }
+    }
+
+    async fn open(&self, connection: &Connection) -> Result<Open, Failure> {
+        let unopened = |error| failure::of_setup("cannot open a channel", &error);
+        let channel = connection.create_channel().await.map_err(unopened)?;
+        let mut open = Open { channel, consumers: Vec::new() };
+        let opened = timeout(SETUP_TIMEOUT, self.consume(&mut open)).await;
+        match opened.unwrap_or_else(|_| Err(Failure::transient("the broker did not let us consume in time"))) {
+            Ok(()) => Ok(open),
+            Err(failure) => {
+                open.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn consume(&self, open: &mut Open) -> Result<(), Failure> {
+        declare::stage(&open.channel, &self.topology, self.stage).await?;
+        // Per consumer, not per channel: https://www.rabbitmq.com/docs/consumer-prefetch.
+        let prefetched = open.channel.basic_qos(self.prefetch, BasicQosOptions::default()).await;
+        prefetched.map_err(|error| failure::of_setup("cannot set the prefetch", &error))?;
+        for partition in 0..self.topology.partitions_of(self.stage) {
+            let queue = self.topology.queue(self.stage, partition);
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-priority".into(), AMQPValue::LongLongInt(priority(self.id, &queue)));
+            let options = BasicConsumeOptions::default();
+            let consumer = open.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
+            let refused = |error| failure::of_setup(&format!("cannot consume queue {queue}"), &error);
+            let consumer = consumer.map_err(refused)?;
+            let publisher = Arc::clone(&self.publisher);
+            open.consumers.push((consumer, publisher));
+        }
+        Ok(())
+    }
+}
+
+/// This process's rank among the consumers of `queue`. The broker hands each queue to the highest, and as everybody draws
+/// a number of their own for every queue, the queues spread evenly with nothing to coordinate (rendezvous hashing).
+fn priority(id: Uuid, queue: &str) -> i64 {
+    let digest = Sha256::new().chain_update(id.as_bytes()).chain_update(queue.as_bytes()).finalize();
+    let [a, b, c, d, ..]: [u8; 32] = digest.into();
+    i64::from(u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff)
+}
+
+/// A channel with its consumers.
+struct Open {
+    channel: Channel,
+    consumers: Vec<(lapin::Consumer, Arc<Publisher>)>,
+}
+
+impl Open {
+    async fn close(self) {
+        if self.channel.status().connected() {
+            let closed = timeout(CLOSE_TIMEOUT, self.channel.close(200, "done".into())).await;
+            if !matches!(closed, Ok(Ok(()))) {
+                tracing::debug!("a channel was lost while it was being closed");
+            }
+        }
+        drop(self.consumers);
+    }
+}
+
+/// Hands deliveries on until a consumer ends, and tells why it did. Each partition's stay in order.
+async fn pump(consumers: &[(lapin::Consumer, Arc<Publisher>)], deliveries: &mpsc::UnboundedSender<Taken>) -> String {
+    let streams = consumers.iter().map(|(consumer, publisher)| {
+        // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
+        consumer.clone().map(move |taken| Some((taken, publisher))).chain(stream::iter([None]))
+    });
+    let mut merged = stream::select_all(streams);
+    while let Some(Some((taken, publisher))) = merged.next().await {
+        match taken {
+            Ok(delivery) => {
+                let taken = Taken {
+                    redeliveries: redeliveries(&delivery.properties, delivery.redelivered),
+                    payload: delivery.data.into(),
+                    settler: Settle { acker: delivery.acker, publisher: Arc::clone(publisher) },
+                };
+                if deliveries.send(taken).is_err() {
+                    return "nobody takes deliveries any more".to_owned();
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+    "the broker ended a consumer".to_owned()
+}
+
+struct Taken {
+    payload: Bytes,
+    redeliveries: u32,
+    settler: Settle,
+}
+
+struct RabbitSubscription {
+    deliveries: mpsc::UnboundedReceiver<Taken>,
+    /// Dropping it stops the task, which closes the channel.
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+#[async_trait]
+impl Subscription for RabbitSubscription {
+    async fn next(&mut self) -> Delivery {
+        while let Some(Taken { payload, redeliveries, settler }) = self.deliveries.recv().await {
+            // What a lost channel left here is with the broker again and comes back, to us or to another worker.
+            if settler.acker.usable() {
+                return Delivery { payload, redeliveries, settler: Box::new(settler) };
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn close(self: Box<Self>) {
+        drop(self.stop);
+        drop(self.deliveries);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a consumer did not end by itself");
+        }
+    }
+}
+
+struct Settle {
+    acker: Acker,
+    publisher: Arc<Publisher>,
+}
+
+#[async_trait]
+impl Settler for Settle {
+    async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
+        if !effects.is_empty() {
+            self.publisher.publish(effects).await?;
+        }
+        // An acknowledgement that comes too late is no failure: the message is handed out again.
+        if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {
+            tracing::debug!("a delivery was no longer ours when it was settled");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Private RabbitMQ and Redis servers for tests, started through `scripts/test-servers` on free loopback ports.
+//!
+//! Tests that break a server start one of their own ([`RabbitMqServer`], [`RedisServer`]). The others share one of each:
+//! the one that `AMQP_URL` or `REDIS_URL` names, or a pair that lives as long as the test process.
+
+mod rabbitmq;
+mod redis;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use self::rabbitmq::RabbitMqServer;
+pub use self::redis::RedisServer;
+
+/// The URL of a RabbitMQ that all tests of this process may use, each with its own prefix.
+///
+/// # Panics
+/// When no server is given and none can be started.
+#[must_use]
+pub fn shared_amqp_url() -> &'static str {
+    &SHARED.amqp_url
+}
+
+/// The URL of a Redis that all tests of this process may use, each with its own prefix.
+///
+/// # Panics
+/// When no server is given and none can be started.
+#[must_use]
+pub fn shared_redis_url() -> &'static str {
+    &SHARED.redis_url
+}
+
+struct Shared {
+    amqp_url: String,
+    redis_url: String,
+    /// Stops both servers when its standard input closes, which happens however this process ends.
+    _keeper: Option<Child>,
+}
+
+#[expect(clippy::panic, reason = "a test that asked for a server cannot go on without one")]
+static SHARED: LazyLock<Shared> =
+    LazyLock::new(|| shared().unwrap_or_else(|error| panic!("no servers to test against: {error:#}")));
+
+fn shared() -> Result<Shared> {
+    if let (Some(amqp_url), Some(redis_url)) = (environment("AMQP_URL"), environment("REDIS_URL")) {
+        return Ok(Shared { amqp_url, redis_url, _keeper: None });
+    }
+    let until_end_of_input = r#"printf '%s\n%s\n' "$AMQP_URL" "$REDIS_URL" && cat >/dev/null"#;
+    let mut keeper = Command::new(script())
+        .args(["run", "sh", "-c", until_end_of_input])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("scripts/test-servers does not start")?;
+    let output = keeper.stdout.take().context("the script's output is not piped")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut url = || lines.next().context("scripts/test-servers ended early")?.context("its output is no text");
+    Ok(Shared { amqp_url: url()?, redis_url: url()?, _keeper: Some(keeper) })
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which servers to use")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test-servers")
+}
+
+/// Runs a command of the script about the server that lives in `dir`, and returns what it printed.
+fn run_script(command: &str, dir: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(script()).arg(command).arg(dir).args(arguments).stdin(Stdio::null()).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command} {arguments:?}: {}: {errors}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

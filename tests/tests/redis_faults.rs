@@ -1,0 +1,150 @@
+//! The Redis store against a server that is restarted, killed, cut off, full or read-only.
+
+use std::time::Duration;
+
+use common::failure::FailureKind;
+use common::store::redis::RedisStore;
+use common::store::{Commit, Expect, Key, Store, Write};
+use tests::servers::RedisServer;
+use tokio::time::{Instant, timeout};
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn store_of(server: &RedisServer) -> RedisStore {
+    RedisStore::new(&server.url().into(), "faults").unwrap()
+}
+
+/// Commits until the store is back, and returns what the last commit said.
+async fn commit_when_back(store: &RedisStore, write: Write) -> Commit {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match store.commit(std::slice::from_ref(&write)).await {
+            Ok(commit) => return commit,
+            Err(failure) => assert!(Instant::now() < deadline, "{failure}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_kill_9_and_the_store_comes_back_by_itself() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    let keys: Vec<_> = (0..50).map(|i| Key::new(format!("scope{i}"), "session")).collect();
+    for key in &keys {
+        let write = Write::put(key.clone(), Expect::Absent, "before", TTL);
+        assert_eq!(store.commit(&[write]).await.unwrap(), Commit::Applied);
+    }
+    server.kill().unwrap();
+    let write = Write::put(keys[0].clone(), Expect::Anything, "meanwhile", TTL);
+    let failed =
+        timeout(Duration::from_secs(6), store.commit(&[write])).await.expect("an outage must not hang a commit");
+    assert!(failed.unwrap_err().kind.is_retryable());
+    server.start_again().unwrap();
+    for key in &keys {
+        let after = Write::put(key.clone(), Expect::Absent, "after", TTL);
+        assert_eq!(commit_when_back(&store, after).await, Commit::Conflict, "the record is still there");
+        let read = store.get(std::slice::from_ref(key)).await.unwrap();
+        assert_eq!(read[0].as_ref().unwrap().value, "before");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_transient_because_nothing_was_sent() {
+    let server = RedisServer::start().unwrap();
+    server.stop().unwrap();
+    let store = store_of(&server);
+    let write = Write::put(Key::new("scope", "name"), Expect::Anything, "value", TTL);
+    assert_eq!(store.commit(&[write]).await.unwrap_err().kind, FailureKind::Transient);
+    assert_eq!(store.get(&[Key::new("scope", "name")]).await.unwrap_err().kind, FailureKind::Transient);
+    server.start_again().unwrap();
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_connection_costs_at_most_one_call_with_an_unknown_outcome() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    let key = Key::new("scope", "count");
+    for round in 0..20 {
+        server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
+        let write = Write::put(key.clone(), Expect::Anything, round.to_string(), TTL);
+        match store.commit(std::slice::from_ref(&write)).await {
+            Ok(commit) => assert_eq!(commit, Commit::Applied),
+            Err(failure) => {
+                assert_eq!(failure.kind, FailureKind::Unknown, "{failure}");
+                assert_eq!(store.commit(&[write]).await.unwrap(), Commit::Applied, "the next call connects again");
+            }
+        }
+        let read = store.get(std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(read[0].as_ref().unwrap().value, round.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_makes_a_commit_unknown_within_seconds() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    store.check().await.unwrap();
+    server.command(&["CLIENT", "PAUSE", "5000", "WRITE"]).unwrap();
+    let write = Write::put(Key::new("scope", "name"), Expect::Absent, "value", TTL);
+    let started = Instant::now();
+    let failure = store.commit(&[write]).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unknown, "{failure}");
+    assert!(started.elapsed() < Duration::from_millis(4_500), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_full_or_read_only_server_is_transient_and_fails_the_check() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    let key = Key::new("scope", "name");
+    let write = |value: &str| Write::put(key.clone(), Expect::Anything, value.to_owned(), TTL);
+    assert_eq!(store.commit(&[write("before")]).await.unwrap(), Commit::Applied);
+
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let failure = store.commit(&[write("full"), write("full")]).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Transient, Some("OOM")), "{failure}");
+    assert_eq!(store.check().await.unwrap_err().kind, FailureKind::Transient);
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let failure = store.commit(&[write("replica")]).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Transient, Some("READONLY")), "{failure}");
+    server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+
+    store.check().await.unwrap();
+    assert_eq!(store.get(&[key]).await.unwrap()[0].as_ref().unwrap().value, "before");
+}
+
+#[tokio::test]
+async fn wrong_credentials_wait_for_an_operator() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    store.check().await.unwrap();
+    server.command(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
+    let fresh = store_of(&server);
+    assert_eq!(fresh.check().await.unwrap_err().kind, FailureKind::Misconfigured);
+    let url = server.url().replace("redis://", "redis://:wrong@");
+    let wrong = RedisStore::new(&url.into(), "faults").unwrap();
+    let failure = wrong.check().await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Misconfigured, "{failure}");
+    assert!(!failure.to_string().contains("wrong"), "{failure}");
+}
+
+#[tokio::test]
+async fn versions_do_not_repeat_when_a_record_is_deleted_and_made_again() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    let key = Key::new("scope", "name");
+    let mut last = 0;
+    for _ in 0..200 {
+        let put = Write::put(key.clone(), Expect::Absent, "value", TTL);
+        assert_eq!(store.commit(&[put]).await.unwrap(), Commit::Applied);
+        let version = store.get(std::slice::from_ref(&key)).await.unwrap()[0].as_ref().unwrap().version;
+        assert!(version > last, "{version} after {last}");
+        last = version;
+        let deleted = store.commit(&[Write::delete(key.clone(), Expect::Version(version))]).await.unwrap();
+        assert_eq!(deleted, Commit::Applied);
+    }
+}
