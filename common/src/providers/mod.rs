@@ -1,6 +1,7 @@
-//! Providers carry SMS. Each has a folder, cut the same way: `webhook.rs` (their requests to us), `send.rs` (ours to
-//! them), `failure.rs` (what their refusals mean). Two narrow ports keep the services apart: ingress knows only
-//! [`Webhook`], the sender only [`Carrier`].
+//! Providers carry SMS. Each has a folder, cut the same way.
+//!
+//! `webhook.rs` (their requests to us), `send.rs` (ours to them), `failure.rs` (what their refusals mean). Two narrow
+//! ports keep the services apart: ingress knows only [`Webhook`], the sender only [`Carrier`].
 
 pub mod intelepeer;
 pub mod twilio;
@@ -110,7 +111,7 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When it cannot be asked now.
-    async fn find(&self, sms: &Sms<'_>) -> Result<Trace, Failure>;
+    async fn find(&self, sms: &Sms<'_>, known: &[String]) -> Result<Trace, Failure>;
 }
 
 /// The front door for an integration's provider. `public_url` is what the provider sees and signs.
