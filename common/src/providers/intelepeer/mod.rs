@@ -1,5 +1,9 @@
 //! IntelePeer: JSON webhooks with a shared secret in the body, JSON REST with tokens, no receipts by push.
 
+mod failure;
+mod send;
+mod token;
 mod webhook;
 
+pub use send::IntelepeerCarrier;
 pub use webhook::IntelepeerWebhook;
