@@ -9,7 +9,7 @@ use common::broker::{Decision, Handler, Outcome, Reason};
 use common::clock::Clock;
 use common::failure::{Failure, FailureKind};
 use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
-use common::message::{Body, Envelope, IntegrationId};
+use common::message::{Body, Envelope, IntegrationId, MessageText};
 use common::ports::Ports;
 use common::providers::{self, Carrier, Sms, Trace};
 use common::shutdown::Shutdown;
@@ -17,12 +17,15 @@ use tokio::time::Instant;
 
 use crate::ledger::{Entry, Ledger, Mark, Place, Stopped, wait};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
+use crate::rate::{self, Number, Rates, Turn};
+use crate::segments::segments;
 
 /// Sends the parts of all integrations.
 #[derive(Debug)]
 pub struct Deliverer {
     routes: BTreeMap<IntegrationId, Route>,
     ledger: Ledger,
+    rates: Rates,
     clock: Clock,
     shutdown: Shutdown,
     pace: Pace,
@@ -61,7 +64,8 @@ impl Deliverer {
         };
         let ledger = Ledger::new(ports.store.clone(), shutdown.clone());
         let routes = integrations.iter().map(route).collect::<Result<_, Failure>>()?;
-        Ok(Self { routes, ledger, clock: ports.clock.clone(), shutdown, pace })
+        let (rates, clock) = (Rates::default(), ports.clock.clone());
+        Ok(Self { routes, ledger, rates, clock, shutdown, pace })
     }
 
     async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Stopped> {
@@ -86,6 +90,9 @@ impl Deliverer {
             };
             envelope.record_attempt(self.clock.now(), &failure);
             let delay = backoff.next_delay(failure.retry_after);
+            if failure.kind == FailureKind::Throttled {
+                self.rates.pause(number(envelope), delay, Instant::now());
+            }
             let next = plan::after(call, &failure, envelope.attempts.len(), waited, delay, self.pace.in_lane);
             report(route, envelope, &failure, &next);
             match next {
@@ -128,7 +135,13 @@ impl Deliverer {
             Step::SetAside(reason) => Attempted::Settled(Decision::dead_letter(reason)),
             Step::Wait(delay) => Attempted::Again(delay),
             Step::Ask => Attempted::Again(self.pace.quiet),
-            Step::Send => self.send(route, &sms, &place, &entry).await?,
+            Step::Send => match self.turn(route, envelope, &part.text) {
+                Turn::Later(delay) => Attempted::Settled(Decision::retry_after(delay)),
+                Turn::In(delay) => {
+                    wait(&self.shutdown, delay).await?;
+                    self.send(route, &sms, &place, &entry).await?
+                }
+            },
         })
     }
 
@@ -150,6 +163,11 @@ impl Deliverer {
                 Ok(Attempted::Failed(Call::Send, failure))
             }
         }
+    }
+
+    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText) -> Turn {
+        let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
+        self.rates.take(number(envelope), cost, Instant::now())
     }
 
     fn situation<'a>(
@@ -193,6 +211,10 @@ impl Handler for Deliverer {
         // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
         self.deliver(envelope).await.unwrap_or_else(|Stopped| Decision::give_back())
     }
+}
+
+fn number(envelope: &Envelope) -> Number {
+    (envelope.integration.clone(), envelope.conversation.ours.clone())
 }
 
 fn report(route: &Route, envelope: &Envelope, failure: &Failure, next: &Next) {

@@ -3,6 +3,8 @@
 mod deliver;
 mod ledger;
 mod plan;
+mod rate;
+mod segments;
 
 use std::sync::Arc;
 

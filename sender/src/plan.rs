@@ -13,6 +13,8 @@ use crate::ledger::{Mark, State};
 
 /// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
 const MAX_ATTEMPTS: usize = 24;
+/// No hint of a provider's parks a part longer; most replies have expired by then.
+const LONGEST_PARK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Twilio's word for a customer who opted out: <https://www.twilio.com/docs/api/errors/21610>.
 const OPTED_OUT: &str = "21610";
 
@@ -158,7 +160,7 @@ pub(crate) fn after(
     if attempts >= MAX_ATTEMPTS {
         return Next::SetAside(Reason::new("exhausted", format!("{attempts} attempts, the last: {failure}")));
     }
-    if waited.saturating_add(delay) <= in_lane { Next::Wait(delay) } else { Next::Park(delay) }
+    if waited.saturating_add(delay) <= in_lane { Next::Wait(delay) } else { Next::Park(delay.min(LONGEST_PARK)) }
 }
 
 #[cfg(test)]
@@ -255,6 +257,13 @@ mod tests {
             };
             assert_eq!(found, expected, "{call:?} {failure} {attempts}");
         }
+    }
+
+    #[test]
+    fn the_longest_hint_is_survived() {
+        let failure = Failure::transient("x");
+        let next = after(Call::Send, &failure, 1, Duration::from_secs(1), Duration::MAX, Duration::from_secs(60));
+        assert_eq!(next, Next::Park(LONGEST_PARK));
     }
 
     fn trace() -> impl Strategy<Value = Option<Trace>> {
