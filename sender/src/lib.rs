@@ -1,1 +1,30 @@
-//! placeholder
+//! Sends the parts of replies: each exactly once as far as its provider can be asked, in order, in its time.
+
+mod deliver;
+mod ledger;
+mod plan;
+mod rate;
+mod segments;
+
+use std::sync::Arc;
+
+use common::broker::{self, RunOptions, Stage};
+use common::config::Config;
+use common::failure::Failure;
+use common::ports::Ports;
+use common::shutdown::Shutdown;
+
+pub use deliver::Deliverer;
+pub use plan::Pace;
+
+/// Sends until `shutdown`.
+///
+/// # Errors
+/// When an integration's provider cannot be called at all, whatever is sent: its settings are wrong.
+pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<(), Failure> {
+    let public_url = config.ingress.public_url.as_deref();
+    let deliverer = Deliverer::new(&config.integrations, public_url, &ports, shutdown.clone(), Pace::default())?;
+    let options = RunOptions { concurrency: config.sender.concurrency };
+    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, ports.clock, shutdown).await;
+    Ok(())
+}

@@ -1,11 +1,14 @@
-//! Providers carry SMS. Each has a folder, cut the same way: `webhook.rs` (their requests to us), `send.rs` (ours to
-//! them), `failure.rs` (what their refusals mean). Two narrow ports keep the services apart: ingress knows only
-//! [`Webhook`], the sender only [`Carrier`].
+//! Providers carry SMS. Each has a folder, cut the same way.
+//!
+//! `webhook.rs` (their requests to us), `send.rs` (ours to them), `failure.rs` (what their refusals mean). Two narrow
+//! ports keep the services apart: ingress knows only [`Webhook`], the sender only [`Carrier`].
 
+mod answer;
 pub mod intelepeer;
 pub mod twilio;
 
 use std::fmt;
+use std::time::Duration;
 
 use ::http::{HeaderMap, Method, StatusCode};
 use async_trait::async_trait;
@@ -110,7 +113,7 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When it cannot be asked now.
-    async fn find(&self, sms: &Sms<'_>) -> Result<Trace, Failure>;
+    async fn find(&self, sms: &Sms<'_>, known: &[String]) -> Result<Trace, Failure>;
 }
 
 /// The front door for an integration's provider. `public_url` is what the provider sees and signs.
@@ -120,4 +123,23 @@ pub fn webhook(integration: &Integration, public_url: &str) -> Box<dyn Webhook> 
         ProviderSettings::Twilio(settings) => Box::new(twilio::TwilioWebhook::new(settings, public_url)),
         ProviderSettings::Intelepeer(settings) => Box::new(intelepeer::IntelepeerWebhook::new(settings)),
     }
+}
+
+/// The way out for an integration's provider, each of whose calls ends after `timeout`. Receipts go to `public_url`'s
+/// status route; without one, and where a provider pushes none, there are none.
+///
+/// # Errors
+/// When the settings name no credentials, or TLS cannot be set up.
+pub fn carrier(
+    integration: &Integration,
+    public_url: Option<&str>,
+    timeout: Duration,
+) -> Result<Box<dyn Carrier>, Failure> {
+    Ok(match &integration.provider {
+        ProviderSettings::Twilio(settings) => {
+            let callback = public_url.map(|url| format!("{url}/webhooks/{}/status", integration.id));
+            Box::new(twilio::TwilioCarrier::new(settings, callback, timeout)?)
+        }
+        ProviderSettings::Intelepeer(settings) => Box::new(intelepeer::IntelepeerCarrier::new(settings, timeout)?),
+    })
 }

@@ -1,0 +1,49 @@
+//! A provider's HTTP answer, read within bounds before anybody judges it.
+
+use std::time::Duration;
+
+use ::http::StatusCode;
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+use crate::http;
+
+/// No answer that we ask for is longer; what is, counts as unreadable.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// An answer whose status arrived.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: StatusCode,
+    /// The hint to wait, if it holds one.
+    pub(super) retry_after: Option<Duration>,
+    /// The body; `None` when it broke off or was too long.
+    body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// Makes the call and reads its answer.
+    ///
+    /// # Errors
+    /// When no status arrived: see [`http::classify`].
+    pub(super) async fn to(request: reqwest::RequestBuilder) -> Result<Self, Failure> {
+        let mut response = request.send().await.map_err(http::classify)?;
+        let (status, retry_after) = (response.status(), http::retry_after(response.headers()));
+        let mut body = Some(Vec::new());
+        // The status alone decides about refusals, so a body that breaks off is no failure yet.
+        while let Some(bytes) = &mut body {
+            match response.chunk().await {
+                Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_BYTES => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => body = None,
+            }
+        }
+        Ok(Self { status, retry_after, body })
+    }
+
+    /// The body as JSON of the shape `T`; `None` when it is not.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+}

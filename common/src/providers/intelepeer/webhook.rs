@@ -1,0 +1,245 @@
+//! IntelePeer's requests to us: texts. The proof is the portal's Secret Input, in clear in every body: there is no HMAC.
+
+use ::http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::super::{Refusal, Webhook, WebhookRequest};
+use crate::integration::IntelepeerSettings;
+use crate::message::{Conversation, Inbound, Media, MessageText, PhoneNumber, Receipt};
+
+/// Reads what IntelePeer posts for one account.
+#[derive(Debug)]
+pub struct IntelepeerWebhook {
+    secrets: Vec<SecretString>,
+}
+
+impl IntelepeerWebhook {
+    /// Believes bodies that hold any of the account's secrets.
+    #[must_use]
+    pub fn new(settings: &IntelepeerSettings) -> Self {
+        // An empty secret would let everybody in.
+        let secrets = settings.account_secrets.iter().filter(|secret| !secret.expose_secret().is_empty());
+        Self { secrets: secrets.cloned().collect() }
+    }
+}
+
+impl Webhook for IntelepeerWebhook {
+    fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
+        let body = object(request)?;
+        let Some(Value::String(signature)) = body.get("signature") else {
+            return Err(Refusal::Unproven("the signature is missing"));
+        };
+        // Hashes are all of one length, so that the comparison tells nothing of the secret's.
+        let found = Sha256::digest(signature.as_bytes());
+        let compare = |secret: &SecretString| found.ct_eq(&Sha256::digest(secret.expose_secret().as_bytes()));
+        let is_proven = self.secrets.iter().map(compare).fold(Choice::from(0), |any, one| any | one);
+        if is_proven.into() { Ok(()) } else { Err(Refusal::Unproven("the signature is wrong")) }
+    }
+
+    fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal> {
+        let body = object(request)?;
+        let conversation = Conversation::new(number(&body, "from")?, number(&body, "to")?);
+        let media = media(&body)?;
+        let text = match (text(&body, "message")?.or(text(&body, "text")?), media.is_empty()) {
+            (Some(text), _) => MessageText::from(text),
+            (None, false) => MessageText::default(),
+            (None, true) => return Err(missing("message")),
+        };
+        let refid = text_of(&body, "refid")?;
+        if refid.len() > 128 || !refid.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Refusal::Unreadable("the field refid is no message's name".to_owned()));
+        }
+        Ok((conversation, Inbound { provider_message_id: refid.to_owned(), text, media }))
+    }
+
+    fn read_receipt(&self, _request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal> {
+        Err(Refusal::Unreadable("IntelePeer sends no receipts".to_owned()))
+    }
+
+    fn accepted(&self) -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+fn object(request: &WebhookRequest<'_>) -> Result<Map<String, Value>, Refusal> {
+    serde_json::from_slice(request.body).map_err(|_| Refusal::Unreadable("the body is no JSON object".to_owned()))
+}
+
+/// The field `name`; `None` when it is missing or null.
+fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Refusal> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::Unreadable(format!("the field {name} is no text"))),
+    }
+}
+
+/// The field `name`, which must be there and not be empty.
+fn text_of<'a>(body: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refusal> {
+    text(body, name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::Unreadable(format!("the field {name} is missing"))
+}
+
+fn number(body: &Map<String, Value>, name: &str) -> Result<PhoneNumber, Refusal> {
+    let text = text_of(body, name)?;
+    PhoneNumber::parse(text).map_err(|_| Refusal::Unreadable(format!("the field {name} is not a phone number")))
+}
+
+/// How media arrives is not documented: links, or objects with links as they are sent, under either name seen.
+fn media(body: &Map<String, Value>) -> Result<Vec<Media>, Refusal> {
+    let mut all = Vec::new();
+    for name in ["media", "mediaurls"] {
+        match body.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(items)) => {
+                for item in items {
+                    all.push(medium(item).ok_or_else(|| Refusal::Unreadable(format!("the field {name} has no link")))?);
+                }
+            }
+            Some(_) => return Err(Refusal::Unreadable(format!("the field {name} is no list"))),
+        }
+    }
+    Ok(all)
+}
+
+fn medium(item: &Value) -> Option<Media> {
+    let link = item.as_str().or_else(|| item.get("link")?.as_str()).filter(|link| !link.is_empty())?;
+    let content_type = item.get("content-type").and_then(Value::as_str).map(str::to_owned);
+    Some(Media { url: link.to_owned(), content_type })
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::{HeaderMap, Method};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::integration::{IntelepeerAuth, UnknownOutcome};
+
+    fn webhook(secrets: &[&str]) -> IntelepeerWebhook {
+        IntelepeerWebhook::new(&IntelepeerSettings {
+            account_secrets: secrets.iter().copied().map(SecretString::from).collect(),
+            auth: IntelepeerAuth::Token(SecretString::from("t")),
+            base_url: String::new(),
+            login_url: String::new(),
+            unknown_outcome: UnknownOutcome::Resend,
+        })
+    }
+
+    fn with_body<T>(body: &[u8], read: impl FnOnce(&WebhookRequest<'_>) -> T) -> T {
+        read(&WebhookRequest {
+            method: &Method::POST,
+            target: "/webhooks/a/messages",
+            headers: &HeaderMap::new(),
+            body,
+        })
+    }
+
+    fn verify(secrets: &[&str], body: &Value) -> Result<(), Refusal> {
+        with_body(body.to_string().as_bytes(), |request| webhook(secrets).verify(request))
+    }
+
+    /// A whole body with `changes` made; null takes a field away.
+    fn message(changes: &Value) -> Result<(Conversation, Inbound), Refusal> {
+        let mut body =
+            json!({"refid": "R1", "from": "+13035550199", "to": "1-12345", "message": "Hi", "signature": "s"});
+        for (name, value) in changes.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        with_body(body.to_string().as_bytes(), |request| webhook(&["s"]).read_message(request))
+    }
+
+    #[test]
+    fn any_of_the_secrets_proves_a_body() {
+        for secret in ["new", "old"] {
+            assert_eq!(verify(&["new", "old"], &json!({"signature": secret})), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_or_missing_signature_proves_nothing() {
+        for signature in [json!("ne"), json!("newer"), json!(""), json!(null), json!(1), json!(["new"])] {
+            let verdict = verify(&["new", "old"], &json!({"signature": signature}));
+            assert!(matches!(verdict, Err(Refusal::Unproven(_))), "{signature}: {verdict:?}");
+        }
+        assert!(matches!(verify(&["new"], &json!({})), Err(Refusal::Unproven(_))));
+        for secrets in [&[][..], &[""]] {
+            assert!(matches!(verify(secrets, &json!({"signature": ""})), Err(Refusal::Unproven(_))), "{secrets:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_unreadable() {
+        for body in [&b""[..], b"null", b"[]", b"\"new\"", b"{", b"signature=new", b"\xff"] {
+            let verdict = with_body(body, |request| webhook(&["new"]).verify(request));
+            assert!(matches!(verdict, Err(Refusal::Unreadable(_))), "{body:?}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read() {
+        let (conversation, inbound) = message(&json!({"unknown": {}})).unwrap();
+        assert_eq!(conversation.customer.expose(), "+13035550199");
+        assert_eq!(conversation.ours.expose(), "1-12345");
+        assert_eq!((inbound.provider_message_id.as_str(), inbound.text.expose()), ("R1", "Hi"));
+        let (_, inbound) = message(&json!({"message": null, "text": "Ho"})).unwrap();
+        assert_eq!(inbound.text.expose(), "Ho");
+        assert_eq!(message(&json!({"message": ""})).unwrap().1.text.expose(), "");
+    }
+
+    #[test]
+    fn media_may_be_links_or_objects_and_come_without_words() {
+        let changes = json!({"message": null, "media": ["https://a/1", {"link": "https://a/2", "content-type": "image/png"}], "mediaurls": ["https://a/3"]});
+        let (_, inbound) = message(&changes).unwrap();
+        let media: Vec<_> = inbound.media.iter().map(|m| (m.url.as_str(), m.content_type.as_deref())).collect();
+        assert_eq!(media, [("https://a/1", None), ("https://a/2", Some("image/png")), ("https://a/3", None)]);
+    }
+
+    #[test]
+    fn odd_fields_are_named_and_their_values_are_not() {
+        let cases = [
+            ("refid", json!(null)),
+            ("refid", json!("")),
+            ("refid", json!("secretvalue\n")),
+            ("from", json!(null)),
+            ("from", json!(13_035_550_199_u64)),
+            ("from", json!("secretvalue of nobody")),
+            ("to", json!({"number": "secretvalue"})),
+            ("message", json!(null)),
+            ("message", json!(["secretvalue"])),
+            ("media", json!("secretvalue")),
+            ("media", json!([{"data": "secretvalue"}])),
+            ("mediaurls", json!([""])),
+        ];
+        for (name, value) in cases {
+            let Err(Refusal::Unreadable(why)) = message(&json!({name: value})) else {
+                panic!("{name}={value} was read")
+            };
+            assert!(why.contains(name) && !why.contains("secretvalue"), "{name}={value}: {why}");
+        }
+    }
+
+    #[test]
+    fn there_are_no_receipts() {
+        let refusal = with_body(b"{}", |request| webhook(&["s"]).read_receipt(request)).unwrap_err();
+        assert_eq!(refusal, Refusal::Unreadable("IntelePeer sends no receipts".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_arrives_makes_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            with_body(&body, |request| {
+                prop_assert!(webhook(&["secret"]).verify(request).is_err());
+                prop_assert!(webhook(&["secret"]).read_message(request).is_err());
+                Ok(())
+            })?;
+        }
+    }
+}

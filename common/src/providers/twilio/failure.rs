@@ -1,0 +1,130 @@
+//! What Twilio's refusals mean. A code that is not listed here is judged by the HTTP status and kept as it came.
+//! <https://www.twilio.com/docs/api/errors>
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::answer::Answer;
+use crate::failure::{Failure, FailureKind};
+
+/// Told to slow down for longer than a moment.
+const MINUTE: Duration = Duration::from_secs(60);
+/// A sender's queue of ten hours is full: a moment's rest would change nothing.
+const QUEUE_FULL: Duration = Duration::from_secs(5 * 60);
+/// The carrier's quota of the day is used up; it is asked again every hour.
+const DAILY_CAP: Duration = Duration::from_secs(60 * 60);
+
+/// Codes, what they mean, and a few words for people.
+#[rustfmt::skip]
+const CODES: &[(&[u32], FailureKind, &str)] = &[
+    (&[20429], FailureKind::Throttled, "Twilio's rate limit is reached"),
+    (&[21611, 30001], FailureKind::Throttled, "the number's queue at Twilio is full"),
+    (&[14107, 30017, 30022, 63017, 63018], FailureKind::Throttled, "the number sends faster than it may"),
+    (&[30023, 30027], FailureKind::Throttled, "the carrier's limit for the day is reached"),
+    (&[21610], FailureKind::Permanent, "the customer opted out"),
+    (&[21211, 21214, 21217, 21604, 21612, 21614, 21635, 30004, 30005, 30006], FailureKind::Permanent,
+        "the customer's number cannot be texted"),
+    (&[11751, 21602, 21617, 21618, 21619, 21620, 21623, 21654, 21655, 21656, 30007, 30019], FailureKind::Permanent,
+        "Twilio does not carry this text or its media"),
+    (&[20003, 20403, 20404], FailureKind::Misconfigured, "Twilio refuses the account or its credentials"),
+    (&[20005, 30002], FailureKind::Misconfigured, "the Twilio account is not active"),
+    (&[21408, 21421, 21608, 21609, 21621, 21622, 63007, 63016], FailureKind::Misconfigured,
+        "the Twilio account is not set up for this text"),
+    (&[21212, 21601, 21603, 21606, 21616, 21657], FailureKind::Misconfigured, "Twilio cannot send from this number"),
+    (&[30018, 30024, 30032, 30033, 30034, 30035], FailureKind::Misconfigured, "the number's registration is incomplete"),
+];
+
+/// Codes after which only a longer wait helps, and how long.
+const WAITS: &[(&[u32], Duration)] =
+    &[(&[21611, 30001], QUEUE_FULL), (&[14107, 30017, 30022, 63017, 63018], MINUTE), (&[30023, 30027], DAILY_CAP)];
+
+/// What an answer other than success means.
+pub(super) fn of_answer(answer: &Answer) -> Failure {
+    #[derive(Deserialize)]
+    struct Error {
+        code: Option<u32>,
+    }
+    let code = answer.json::<Error>().and_then(|error| error.code);
+    of_refusal(answer.status.as_u16(), code, answer.retry_after)
+}
+
+fn of_refusal(status: u16, code: Option<u32>, hint: Option<Duration>) -> Failure {
+    let listed = CODES.iter().find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
+    let (kind, what) = match (status, listed) {
+        // The text may have been taken before the server failed.
+        (500.., _) | (408, _) => (FailureKind::Unknown, "Twilio failed"),
+        (429, None) => (FailureKind::Throttled, "Twilio's rate limit is reached"),
+        (_, Some(&(_, kind, what))) => (kind, what),
+        (401 | 403, None) => (FailureKind::Misconfigured, "Twilio refuses the credentials"),
+        (404, None) => (FailureKind::Misconfigured, "Twilio knows no such account"),
+        (300..=399, None) => (FailureKind::Misconfigured, "Twilio's API is somewhere else"),
+        _ => (FailureKind::Permanent, "Twilio refused the text"),
+    };
+    let wait = WAITS.iter().find(|(codes, _)| code.is_some_and(|code| codes.contains(&code))).map(|&(_, wait)| wait);
+    let code = code.map_or_else(|| status.to_string(), |code| code.to_string());
+    Failure::new(kind, what).with_code(code).with_retry_after(hint.max(wait))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn refusals_mean_what_twilio_documents() {
+        use FailureKind::{Misconfigured, Permanent, Throttled, Unknown};
+        let cases = [
+            (400, Some(21211), Permanent, "21211"),
+            (400, Some(21610), Permanent, "21610"),
+            (400, Some(21617), Permanent, "21617"),
+            (400, Some(21606), Misconfigured, "21606"),
+            (400, Some(21408), Misconfigured, "21408"),
+            (400, Some(21611), Throttled, "21611"),
+            (400, Some(30022), Throttled, "30022"),
+            (429, Some(20429), Throttled, "20429"),
+            (429, None, Throttled, "429"),
+            (401, Some(20003), Misconfigured, "20003"),
+            (401, None, Misconfigured, "401"),
+            (403, None, Misconfigured, "403"),
+            (404, Some(20404), Misconfigured, "20404"),
+            (404, None, Misconfigured, "404"),
+            (302, None, Misconfigured, "302"),
+            (400, Some(99999), Permanent, "99999"),
+            (400, None, Permanent, "400"),
+            (500, Some(20500), Unknown, "20500"),
+            (503, Some(21211), Unknown, "21211"),
+            (502, None, Unknown, "502"),
+            (504, None, Unknown, "504"),
+        ];
+        for (status, code, kind, kept) in cases {
+            let failure = of_refusal(status, code, None);
+            assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(kept)), "{status} {code:?}");
+        }
+    }
+
+    #[test]
+    fn waiting_is_as_long_as_the_longer_of_hint_and_code_asks() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(of_refusal(429, Some(20429), seconds(7)).retry_after, seconds(7));
+        assert_eq!(of_refusal(400, Some(21611), seconds(7)).retry_after, seconds(300));
+        assert_eq!(of_refusal(400, Some(30022), seconds(90)).retry_after, seconds(90));
+        assert_eq!(of_refusal(400, Some(30027), None).retry_after, seconds(3600));
+        assert_eq!(of_refusal(429, None, None).retry_after, None);
+    }
+
+    #[test]
+    fn no_code_is_listed_twice() {
+        let all: Vec<_> = CODES.iter().flat_map(|(codes, ..)| *codes).collect();
+        let once: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(once.len(), all.len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_server_error_is_ever_taken_for_certain(status in 500_u16..600, code in proptest::option::of(any::<u32>())) {
+            prop_assert_eq!(of_refusal(status, code, None).kind, FailureKind::Unknown);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Twilio's requests to us: texts and status callbacks.
+//! <https://www.twilio.com/docs/messaging/guides/webhook-request>
+
+use ::http::StatusCode;
+
+use super::super::{Refusal, Webhook, WebhookRequest};
+use super::form::Form;
+use super::signature::Verifier;
+use crate::integration::TwilioSettings;
+use crate::message::{Conversation, Inbound, Media, MessageId, MessageText, PhoneNumber, Receipt, ReceiptState};
+
+/// Reads what Twilio posts for one account.
+#[derive(Debug)]
+pub struct TwilioWebhook {
+    account_sid: String,
+    verifier: Verifier,
+}
+
+impl TwilioWebhook {
+    /// Believes requests signed with any of the account's tokens for `public_url`
+    /// (`scheme://host[:port][/prefix]`), which must be spelled as in Twilio's console.
+    #[must_use]
+    pub fn new(settings: &TwilioSettings, public_url: &str) -> Self {
+        Self { account_sid: settings.account_sid.clone(), verifier: Verifier::new(&settings.auth_tokens, public_url) }
+    }
+
+    /// The fields of a request that speaks for our account.
+    fn fields<'a>(&self, request: &WebhookRequest<'a>) -> Result<Form<'a>, Refusal> {
+        let form = Form::of_request(request)?;
+        if form.require("AccountSid")? != self.account_sid {
+            return Err(Refusal::Unreadable("the field AccountSid names another account".to_owned()));
+        }
+        Ok(form)
+    }
+}
+
+impl Webhook for TwilioWebhook {
+    fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
+        self.verifier.verify(request)
+    }
+
+    fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal> {
+        let form = self.fields(request)?;
+        let conversation = Conversation::new(number(&form, "From")?, number(&form, "To")?);
+        let inbound = Inbound {
+            provider_message_id: message_sid(&form)?,
+            text: MessageText::from(form.get("Body")?.unwrap_or_default()),
+            media: media(&form)?,
+        };
+        Ok((conversation, inbound))
+    }
+
+    fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal> {
+        let form = self.fields(request)?;
+        let Some(state) = state(form.require("MessageStatus")?) else { return Ok(None) };
+        // A receipt speaks of a text of ours: it came from us and went to the customer.
+        let conversation = Conversation::new(number(&form, "To")?, number(&form, "From")?);
+        let receipt = Receipt {
+            provider_message_id: message_sid(&form)?,
+            part: Form::of_query(request.target).get("part")?.and_then(MessageId::parse),
+            state,
+            code: form.get("ErrorCode")?.filter(|code| is_name(code)).map(str::to_owned),
+        };
+        Ok(Some((conversation, receipt)))
+    }
+
+    fn accepted(&self) -> StatusCode {
+        // Anything with a body may be read as TwiML, or as words for the customer.
+        StatusCode::NO_CONTENT
+    }
+}
+
+fn number(form: &Form<'_>, name: &str) -> Result<PhoneNumber, Refusal> {
+    let text = form.require(name)?;
+    PhoneNumber::parse(text).map_err(|_| Refusal::Unreadable(format!("the field {name} is not a phone number")))
+}
+
+fn message_sid(form: &Form<'_>) -> Result<String, Refusal> {
+    let named = form.get("MessageSid")?.filter(|sid| !sid.is_empty());
+    let sid = named.map_or_else(|| form.require("SmsMessageSid"), Ok).map_err(|_| missing_sid())?;
+    if is_name(sid) { Ok(sid.to_owned()) } else { Err(missing_sid()) }
+}
+
+fn missing_sid() -> Refusal {
+    Refusal::Unreadable("the field MessageSid is missing or no message's name".to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn media(form: &Form<'_>) -> Result<Vec<Media>, Refusal> {
+    let count = match form.get("NumMedia")?.unwrap_or_default() {
+        "" => 0,
+        text => text.parse::<u32>().map_err(|_| Refusal::Unreadable("the field NumMedia is no count".to_owned()))?,
+    };
+    // A count without its fields ends at the first one that is missing.
+    (0..count).map(|index| medium(form, index)).collect()
+}
+
+fn medium(form: &Form<'_>, index: u32) -> Result<Media, Refusal> {
+    let url = form.require(&format!("MediaUrl{index}"))?.to_owned();
+    let content_type = form.get(&format!("MediaContentType{index}"))?.filter(|text| !text.is_empty());
+    Ok(Media { url, content_type: content_type.map(str::to_owned) })
+}
+
+/// <https://www.twilio.com/docs/messaging/api/message-resource#message-status-values>; `None` for words yet unknown.
+fn state(status: &str) -> Option<ReceiptState> {
+    Some(match status {
+        "accepted" | "scheduled" | "queued" | "sending" => ReceiptState::Queued,
+        "sent" => ReceiptState::Sent,
+        "delivered" => ReceiptState::Delivered,
+        "undelivered" | "failed" | "canceled" => ReceiptState::Failed,
+        "read" => ReceiptState::Read,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use ::http::header::CONTENT_TYPE;
+    use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
+    use proptest::prelude::*;
+    use secrecy::SecretString;
+
+    use super::*;
+
+    const BASE: &[(&str, &str)] = &[
+        ("AccountSid", "AC0123456789abcdef0123456789abcdef"),
+        ("MessageSid", "SM1"),
+        ("From", "+13035550199"),
+        ("To", "+17205550100"),
+    ];
+
+    fn webhook() -> TwilioWebhook {
+        let settings = TwilioSettings {
+            account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
+            auth_tokens: vec![SecretString::from("token")],
+            base_url: String::new(),
+            messaging_service_sid: None,
+        };
+        TwilioWebhook::new(&settings, "https://sms.example.com")
+    }
+
+    /// The base fields, changed: an empty value takes the field away.
+    fn form(changes: &[(&str, &str)]) -> String {
+        let kept = BASE.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
+        let added = changes.iter().filter(|(_, value)| !value.is_empty());
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.chain(added)).finish()
+    }
+
+    fn with_request<T>(target: &str, body: &str, read: impl FnOnce(&WebhookRequest<'_>) -> T) -> T {
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded; charset=UTF-8");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
+        read(&WebhookRequest { method: &Method::POST, target, headers: &headers, body: body.as_bytes() })
+    }
+
+    fn message(changes: &[(&str, &str)]) -> Result<(Conversation, Inbound), Refusal> {
+        with_request("/webhooks/a/messages", &form(changes), |request| webhook().read_message(request))
+    }
+
+    fn receipt(target: &str, changes: &[(&str, &str)]) -> Result<Option<(Conversation, Receipt)>, Refusal> {
+        with_request(target, &form(changes), |request| webhook().read_receipt(request))
+    }
+
+    #[test]
+    fn a_text_is_read_with_its_media() {
+        let (conversation, inbound) = message(&[
+            ("Body", " Grüße 👍🏽\n"),
+            ("NumMedia", "2"),
+            ("MediaUrl0", "https://api.example/1"),
+            ("MediaContentType0", "image/png"),
+            ("MediaUrl1", "https://api.example/2"),
+        ])
+        .unwrap();
+        assert_eq!(conversation.customer.expose(), "+13035550199");
+        assert_eq!(conversation.ours.expose(), "+17205550100");
+        assert_eq!(inbound.provider_message_id, "SM1");
+        assert_eq!(inbound.text.expose(), " Grüße 👍🏽\n");
+        let media: Vec<_> = inbound.media.iter().map(|m| (m.url.as_str(), m.content_type.as_deref())).collect();
+        assert_eq!(media, [("https://api.example/1", Some("image/png")), ("https://api.example/2", None)]);
+    }
+
+    #[test]
+    fn a_text_may_be_empty_or_very_long() {
+        assert_eq!(message(&[]).unwrap().1.text.expose(), "");
+        let long = "x".repeat(100_000);
+        assert_eq!(message(&[("Body", &long)]).unwrap().1.text.expose(), long);
+    }
+
+    #[test]
+    fn the_old_name_of_the_sid_is_understood() {
+        let (_, inbound) = message(&[("MessageSid", ""), ("SmsMessageSid", "SM2")]).unwrap();
+        assert_eq!(inbound.provider_message_id, "SM2");
+    }
+
+    #[test]
+    fn odd_fields_are_named_and_their_values_are_not() {
+        let cases: [(&str, &str); 10] = [
+            ("AccountSid", ""),
+            ("AccountSid", "ACsecretvalue"),
+            ("From", ""),
+            ("From", "secretvalue of nobody"),
+            ("To", ""),
+            ("MessageSid", ""),
+            ("MessageSid", "secretvalue/../"),
+            ("NumMedia", "secretvalue"),
+            ("NumMedia", "-1"),
+            ("NumMedia", "4000000000"),
+        ];
+        for (name, value) in cases {
+            let Err(Refusal::Unreadable(why)) = message(&[(name, value)]) else { panic!("{name}={value} was read") };
+            assert!(why.contains(name) || (value == "4000000000" && why.contains("MediaUrl0")), "{name}: {why}");
+            assert!(!why.contains("secretvalue"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_field_is_refused_because_the_signature_does_not_bind_the_order() {
+        let mut body = form(&[]);
+        write!(body, "&From=%2B13035550198").unwrap();
+        let refusal = with_request("/", &body, |request| webhook().read_message(request)).unwrap_err();
+        assert_eq!(refusal, Refusal::Unreadable("the field From is repeated".to_owned()));
+    }
+
+    #[test]
+    fn a_get_request_is_read_from_its_query() {
+        let target = format!("/webhooks/a/messages?{}", form(&[("Body", "Hi+there")]));
+        let request = WebhookRequest { method: &Method::GET, target: &target, headers: &HeaderMap::new(), body: b"" };
+        assert_eq!(webhook().read_message(&request).unwrap().1.text.expose(), "Hi+there");
+    }
+
+    #[test]
+    fn receipts_move_from_status_to_state_and_swap_the_ends() {
+        let part = MessageId::parse("5f0c3d1e-58a1-5b0e-9d3f-2f6f4a8f1c11").unwrap();
+        let target = format!("/webhooks/a/status?part={part}");
+        let cases = [
+            ("accepted", ReceiptState::Queued),
+            ("scheduled", ReceiptState::Queued),
+            ("queued", ReceiptState::Queued),
+            ("sending", ReceiptState::Queued),
+            ("sent", ReceiptState::Sent),
+            ("delivered", ReceiptState::Delivered),
+            ("undelivered", ReceiptState::Failed),
+            ("failed", ReceiptState::Failed),
+            ("canceled", ReceiptState::Failed),
+            ("read", ReceiptState::Read),
+        ];
+        for (status, state) in cases {
+            let changes =
+                [("From", "+17205550100"), ("To", "+13035550199"), ("MessageStatus", status), ("ErrorCode", "30007")];
+            let (conversation, receipt) = receipt(&target, &changes).unwrap().unwrap();
+            assert_eq!(conversation.customer.expose(), "+13035550199");
+            assert_eq!(conversation.ours.expose(), "+17205550100");
+            let code = Some("30007".to_owned());
+            let expected = Receipt { provider_message_id: "SM1".to_owned(), part: Some(part), state, code };
+            assert_eq!(receipt, expected, "{status}");
+        }
+        assert_eq!(receipt(&target, &[("MessageStatus", "partially_delivered")]).unwrap(), None);
+        assert!(receipt(&target, &[]).is_err(), "a receipt without a status says nothing");
+    }
+
+    #[test]
+    fn a_receipt_for_no_known_part_is_still_read() {
+        for target in ["/s", "/s?part=", "/s?part=nonsense"] {
+            let (_, receipt) = receipt(target, &[("MessageStatus", "sent")]).unwrap().unwrap();
+            assert_eq!((receipt.part, receipt.code), (None, None), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_arrives_makes_it_panic(
+            is_post in any::<bool>(),
+            target in ".*",
+            names in proptest::collection::vec("(content-type|x-twilio-signature|x-twilio-webhooks-signature-settings)", 0..4),
+            value in proptest::collection::vec(32_u8..127, 0..40),
+            is_form in any::<bool>(),
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_bytes(&value).unwrap());
+            }
+            if is_form {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            }
+            let method = if is_post { Method::POST } else { Method::GET };
+            let request = WebhookRequest { method: &method, target: &target, headers: &headers, body: &body };
+            prop_assert!(webhook().verify(&request).is_err());
+            prop_assert!(webhook().read_message(&request).is_err());
+            prop_assert!(webhook().read_receipt(&request).is_err());
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Delivers one part: asks the ledger, calls the provider, and decides what becomes of the part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::broker::{Decision, Handler, Outcome, Reason};
+use common::clock::Clock;
+use common::failure::{Failure, FailureKind};
+use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
+use common::message::{Body, Envelope, IntegrationId, MessageText};
+use common::ports::Ports;
+use common::providers::{self, Carrier, Sms, Trace};
+use common::shutdown::Shutdown;
+use tokio::time::Instant;
+
+use crate::ledger::{Entry, Ledger, Mark, Place, Stopped, wait};
+use crate::plan::{self, Call, Next, Pace, Situation, Step};
+use crate::rate::{self, Number, Rates, Turn};
+use crate::segments::segments;
+
+/// Sends the parts of all integrations.
+#[derive(Debug)]
+pub struct Deliverer {
+    routes: BTreeMap<IntegrationId, Route>,
+    ledger: Ledger,
+    rates: Rates,
+    clock: Clock,
+    shutdown: Shutdown,
+    pace: Pace,
+}
+
+/// An integration's way out.
+#[derive(Debug)]
+struct Route {
+    integration: Arc<Integration>,
+    carrier: Box<dyn Carrier>,
+}
+
+/// What came of one look at a part.
+enum Attempted {
+    Settled(Decision),
+    /// Look again after this long.
+    Again(Duration),
+    Failed(Call, Failure),
+}
+
+impl Deliverer {
+    /// A way out for each integration; receipts come back to `public_url`. Waiting ends when `shutdown` starts.
+    ///
+    /// # Errors
+    /// When an integration's settings name no credentials, or TLS cannot be set up.
+    pub fn new(
+        integrations: &Integrations,
+        public_url: Option<&str>,
+        ports: &Ports,
+        shutdown: Shutdown,
+        pace: Pace,
+    ) -> Result<Self, Failure> {
+        let route = |integration: &Arc<Integration>| {
+            let carrier = providers::carrier(integration, public_url, pace.call)?;
+            Ok((integration.id.clone(), Route { integration: integration.clone(), carrier }))
+        };
+        let ledger = Ledger::new(ports.store.clone(), shutdown.clone());
+        let routes = integrations.iter().map(route).collect::<Result<_, Failure>>()?;
+        let (rates, clock) = (Rates::default(), ports.clock.clone());
+        Ok(Self { routes, ledger, rates, clock, shutdown, pace })
+    }
+
+    async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Stopped> {
+        let Some(route) = self.routes.get(&envelope.integration) else {
+            let detail = "no integration has this id";
+            return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
+        };
+        let mut backoff = self.pace.backoff.start();
+        for _ in &envelope.attempts {
+            // A part that was parked goes on where its delays had got to.
+            backoff.next_delay(None);
+        }
+        let mut waited = Duration::ZERO;
+        loop {
+            let (call, failure) = match self.attempt(route, envelope).await? {
+                Attempted::Settled(decision) => return Ok(decision),
+                Attempted::Again(delay) => {
+                    wait(&self.shutdown, delay).await?;
+                    continue;
+                }
+                Attempted::Failed(call, failure) => (call, failure),
+            };
+            envelope.record_attempt(self.clock.now(), &failure);
+            let delay = backoff.next_delay(failure.retry_after);
+            if failure.kind == FailureKind::Throttled {
+                self.rates.pause(number(envelope), delay, Instant::now());
+            }
+            let next = plan::after(call, &failure, envelope.attempts.len(), waited, delay, self.pace.in_lane);
+            report(route, envelope, &failure, &next);
+            match next {
+                Next::SetAside(reason) => return Ok(Decision::dead_letter(reason)),
+                Next::Park(delay) => return Ok(Decision::retry_after(delay)),
+                Next::Wait(delay) => wait(&self.shutdown, delay).await?,
+            }
+            waited += delay;
+        }
+    }
+
+    async fn attempt(&self, route: &Route, envelope: &Envelope) -> Result<Attempted, Stopped> {
+        let Body::Part(part) = &envelope.body else {
+            let detail = "the message is no part of a reply";
+            return Ok(Attempted::Settled(Decision::dead_letter(Reason::new("unreadable", detail))));
+        };
+        let place = Place::of(envelope.key(), envelope.id);
+        let entry = self.ledger.read(&place).await?;
+        let first_attempt_at = entry.began_at().unwrap_or_else(|| self.clock.now()).max(envelope.accepted_at);
+        let sms = Sms {
+            part: envelope.id,
+            conversation: &envelope.conversation,
+            text: &part.text,
+            media: &part.media,
+            first_attempt_at,
+        };
+        let mut step = plan::next(self.situation(route, envelope, &entry, None));
+        if step == Step::Ask {
+            match route.carrier.find(&sms, &entry.known).await {
+                Ok(trace) => step = plan::next(self.situation(route, envelope, &entry, Some(trace))),
+                Err(failure) => return Ok(Attempted::Failed(Call::Ask, failure)),
+            }
+        }
+        Ok(match step {
+            Step::Drop => Attempted::Settled(Decision::done(Outcome::Duplicate)),
+            Step::Accept(provider_id) => {
+                self.ledger.accept(&place, &entry, &provider_id, self.clock.now()).await?;
+                Attempted::Settled(Decision::done(Outcome::Accepted))
+            }
+            Step::SetAside(reason) => Attempted::Settled(Decision::dead_letter(reason)),
+            Step::Wait(delay) => Attempted::Again(delay),
+            Step::Ask => Attempted::Again(self.pace.quiet),
+            Step::Send => match self.turn(route, envelope, &part.text) {
+                Turn::Later(delay) => Attempted::Settled(Decision::retry_after(delay)),
+                Turn::In(delay) => {
+                    wait(&self.shutdown, delay).await?;
+                    self.send(route, &sms, &place, &entry).await?
+                }
+            },
+        })
+    }
+
+    async fn send(&self, route: &Route, sms: &Sms<'_>, place: &Place, entry: &Entry) -> Result<Attempted, Stopped> {
+        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at: self.clock.now() };
+        if !self.ledger.begin(place, entry, mark).await? {
+            // Somebody else is at work on this part: see what they make of it.
+            return Ok(Attempted::Again(self.pace.backoff.initial));
+        }
+        match route.send(sms).await {
+            Ok(provider_id) => {
+                self.ledger.accept(place, entry, &provider_id, self.clock.now()).await?;
+                Ok(Attempted::Settled(Decision::done(Outcome::Accepted)))
+            }
+            Err(failure) => {
+                if failure.kind != FailureKind::Unknown {
+                    self.ledger.clear(place, mark).await?;
+                }
+                Ok(Attempted::Failed(Call::Send, failure))
+            }
+        }
+    }
+
+    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText) -> Turn {
+        let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
+        self.rates.take(number(envelope), cost, Instant::now())
+    }
+
+    fn situation<'a>(
+        &self,
+        route: &Route,
+        envelope: &Envelope,
+        entry: &'a Entry,
+        trace: Option<Trace>,
+    ) -> Situation<'a> {
+        Situation {
+            state: &entry.state,
+            trace,
+            unknown_outcome: match &route.integration.provider {
+                ProviderSettings::Intelepeer(settings) => settings.unknown_outcome,
+                ProviderSettings::Twilio(_) => UnknownOutcome::default(),
+            },
+            now: self.clock.now(),
+            accepted_at: envelope.accepted_at,
+            max_age: route.integration.options.reply_max_age,
+            quiet: self.pace.quiet,
+        }
+    }
+}
+
+impl Route {
+    /// Calls the provider, and counts.
+    async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure> {
+        let provider = self.integration.provider.name();
+        let started = Instant::now();
+        let sent = self.carrier.send(sms).await;
+        let outcome = sent.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| Outcome::Accepted.as_str());
+        metrics::histogram!("switchboard_send_seconds", "provider" => provider).record(started.elapsed());
+        metrics::counter!("switchboard_sends_total", "provider" => provider, "outcome" => outcome).increment(1);
+        sent
+    }
+}
+
+#[async_trait]
+impl Handler for Deliverer {
+    async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
+        self.deliver(envelope).await.unwrap_or_else(|Stopped| Decision::give_back())
+    }
+}
+
+fn number(envelope: &Envelope) -> Number {
+    (envelope.integration.clone(), envelope.conversation.ours.clone())
+}
+
+fn report(route: &Route, envelope: &Envelope, failure: &Failure, next: &Next) {
+    let (provider, kind) = (route.integration.provider.name(), failure.kind.as_str());
+    let (message, integration) = (envelope.id, &envelope.integration);
+    match next {
+        Next::SetAside(reason) => {
+            tracing::error!(message.id = %message, integration.id = %integration, %failure, reason = reason.name, "a part cannot be sent");
+        }
+        Next::Wait(delay) | Next::Park(delay) => {
+            metrics::counter!("switchboard_send_retries_total", "provider" => provider, "kind" => kind).increment(1);
+            tracing::warn!(message.id = %message, integration.id = %integration, %failure, ?delay, "a part is not sent yet");
+        }
+    }
+}

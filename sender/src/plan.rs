@@ -1,0 +1,305 @@
+//! What to do next about a part: pure decisions from what the ledger, the provider and the clock say.
+
+use std::time::Duration;
+
+use common::broker::Reason;
+use common::clock::Timestamp;
+use common::failure::Failure;
+use common::integration::UnknownOutcome;
+use common::providers::Trace;
+use common::retry::RetryPolicy;
+
+use crate::ledger::{Mark, State};
+
+/// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
+const MAX_ATTEMPTS: usize = 24;
+/// No hint of a provider's parks a part longer; most replies have expired by then.
+const LONGEST_PARK: Duration = Duration::from_secs(24 * 60 * 60);
+/// Twilio's word for a customer who opted out: <https://www.twilio.com/docs/api/errors/21610>.
+const OPTED_OUT: &str = "21610";
+
+/// How long things are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The delays between attempts; a provider's hint is their floor.
+    pub backoff: RetryPolicy,
+    /// How long a part may wait here in all before it is parked at the broker.
+    pub in_lane: Duration,
+    /// How long after a send whose outcome is unknown the provider may not list it yet.
+    pub quiet: Duration,
+    /// How long one call to a provider may take.
+    pub call: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            backoff: RetryPolicy { max: seconds(600), ..RetryPolicy::FAR },
+            in_lane: seconds(60),
+            quiet: seconds(30),
+            call: seconds(15),
+        }
+    }
+}
+
+/// What bears on the next step.
+#[derive(Debug)]
+pub(crate) struct Situation<'a> {
+    /// What the ledger says.
+    pub(crate) state: &'a State,
+    /// What the provider said when it was asked just now.
+    pub(crate) trace: Option<Trace>,
+    /// What to do where it cannot be asked.
+    pub(crate) unknown_outcome: UnknownOutcome,
+    /// The time.
+    pub(crate) now: Timestamp,
+    /// When the text was accepted that this part answers.
+    pub(crate) accepted_at: Timestamp,
+    /// How old that may be.
+    pub(crate) max_age: Duration,
+    /// See [`Pace::quiet`].
+    pub(crate) quiet: Duration,
+}
+
+/// The next step.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It was accepted before.
+    Drop,
+    /// It may have been sent: ask the provider.
+    Ask,
+    /// The provider has it, under this name.
+    Accept(String),
+    /// It may turn up yet: ask again after this long.
+    Wait(Duration),
+    /// Send it.
+    Send,
+    /// A person should see it.
+    SetAside(Reason),
+}
+
+/// Which call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Sending it.
+    Send,
+    /// Asking what became of it.
+    Ask,
+}
+
+/// What follows a failed call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Try again after this long, here.
+    Wait(Duration),
+    /// Try again after at least this long, from the broker.
+    Park(Duration),
+    /// A person should see it.
+    SetAside(Reason),
+}
+
+/// The next step. Nothing is sent while it may have been sent before, and nothing that is too old.
+pub(crate) fn next(situation: Situation<'_>) -> Step {
+    let mark = match situation.state {
+        State::Accepted { .. } => return Step::Drop,
+        State::Untouched => return send(&situation),
+        State::Sending(mark) => mark,
+    };
+    match situation.trace {
+        None => Step::Ask,
+        Some(Trace::Found(name)) => Step::Accept(name),
+        Some(Trace::Absent) => match remaining(mark, &situation) {
+            Duration::ZERO => send(&situation),
+            rest => Step::Wait(rest),
+        },
+        Some(Trace::Unaskable) => match situation.unknown_outcome {
+            UnknownOutcome::Resend => send(&situation),
+            UnknownOutcome::DeadLetter => {
+                let detail = "the send's outcome is unknown and the provider cannot be asked";
+                Step::SetAside(Reason::new("unknown_outcome", detail))
+            }
+        },
+    }
+}
+
+fn send(situation: &Situation<'_>) -> Step {
+    if elapsed(situation.accepted_at, situation.now) > situation.max_age {
+        let detail = "the reply is older than reply_max_age";
+        return Step::SetAside(Reason::new("expired", detail));
+    }
+    Step::Send
+}
+
+/// How much of the quiet time is left. A clock that was set back makes it no longer than it is.
+fn remaining(mark: &Mark, situation: &Situation<'_>) -> Duration {
+    situation.quiet.saturating_sub(elapsed(mark.started_at, situation.now))
+}
+
+fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+/// What follows when the `attempts`th try failed, after `waited` in this process; `delay` is what the backoff proposes.
+pub(crate) fn after(
+    call: Call,
+    failure: &Failure,
+    attempts: usize,
+    waited: Duration,
+    delay: Duration,
+    in_lane: Duration,
+) -> Next {
+    if !failure.kind.is_retryable() {
+        let reason = Reason::of(failure);
+        return Next::SetAside(match (call, failure.code.as_deref()) {
+            (Call::Ask, _) => Reason::new("unknown_outcome", reason.detail),
+            (Call::Send, Some(OPTED_OUT)) => Reason::new("opted_out", reason.detail),
+            (Call::Send, _) => reason,
+        });
+    }
+    if attempts >= MAX_ATTEMPTS {
+        return Next::SetAside(Reason::new("exhausted", format!("{attempts} attempts, the last: {failure}")));
+    }
+    if waited.saturating_add(delay) <= in_lane { Next::Wait(delay) } else { Next::Park(delay.min(LONGEST_PARK)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::clock::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(30);
+    const MAX_AGE: Duration = Duration::from_secs(3600);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn sending(started_at: i64) -> State {
+        State::Sending(Mark { first_attempt_at: at(started_at), started_at: at(started_at) })
+    }
+
+    fn accepted() -> State {
+        State::Accepted { provider_id: "SM1".to_owned(), at: at(0) }
+    }
+
+    fn step(state: &State, trace: Option<Trace>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
+        let (now, accepted_at) = (at(now), at(0));
+        next(Situation { state, trace, unknown_outcome, now, accepted_at, max_age: MAX_AGE, quiet: QUIET })
+    }
+
+    fn name(step: &Step) -> &'static str {
+        match step {
+            Step::Drop => "drop",
+            Step::Ask => "ask",
+            Step::Accept(_) => "accept",
+            Step::Wait(_) => "wait",
+            Step::Send => "send",
+            Step::SetAside(reason) => reason.name,
+        }
+    }
+
+    #[test]
+    fn the_next_step_follows_from_ledger_and_provider() {
+        use UnknownOutcome::{DeadLetter, Resend};
+        let found = || Some(Trace::Found("SM1".to_owned()));
+        let cases = [
+            (State::Untouched, None, 10, Resend, "send"),
+            (State::Untouched, None, 3600, Resend, "send"),
+            (State::Untouched, None, 3601, Resend, "expired"),
+            (accepted(), None, 10, Resend, "drop"),
+            (accepted(), None, 9999, Resend, "drop"),
+            (sending(5), None, 10, Resend, "ask"),
+            (sending(5), None, 9999, DeadLetter, "ask"),
+            (sending(5), found(), 10, Resend, "accept"),
+            (sending(5), found(), 9999, DeadLetter, "accept"),
+            (sending(5), Some(Trace::Absent), 10, Resend, "wait"),
+            (sending(5), Some(Trace::Absent), 10, DeadLetter, "wait"),
+            (sending(5), Some(Trace::Absent), 35, DeadLetter, "send"),
+            (sending(5), Some(Trace::Absent), 3601, Resend, "expired"),
+            (sending(5), Some(Trace::Unaskable), 10, Resend, "send"),
+            (sending(5), Some(Trace::Unaskable), 3601, Resend, "expired"),
+            (sending(5), Some(Trace::Unaskable), 10, DeadLetter, "unknown_outcome"),
+        ];
+        for (state, trace, now, policy, expected) in cases {
+            let case = format!("{state:?} {trace:?} {now} {policy:?}");
+            assert_eq!(name(&step(&state, trace, now, policy)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_quiet_time_runs_from_the_last_call() {
+        assert_eq!(step(&sending(5), Some(Trace::Absent), 15, UnknownOutcome::Resend), Step::Wait(QUIET / 3 * 2));
+    }
+
+    #[test]
+    fn what_follows_a_failure_depends_on_its_kind() {
+        let cases = [
+            (Call::Send, Failure::permanent("x").with_code("21211"), 1, "permanent"),
+            (Call::Send, Failure::permanent("x").with_code("21610"), 1, "opted_out"),
+            (Call::Send, Failure::misconfigured("x"), 1, "misconfigured"),
+            (Call::Ask, Failure::misconfigured("x"), 1, "unknown_outcome"),
+            (Call::Ask, Failure::permanent("x"), 1, "unknown_outcome"),
+            (Call::Send, Failure::transient("x"), 23, "wait"),
+            (Call::Send, Failure::transient("x"), 24, "exhausted"),
+            (Call::Send, Failure::unknown("x"), 24, "exhausted"),
+            (Call::Send, Failure::unknown("x"), 1, "wait"),
+            (Call::Ask, Failure::transient("x"), 1, "wait"),
+        ];
+        for (call, failure, attempts, expected) in cases {
+            let next = after(call, &failure, attempts, Duration::ZERO, QUIET, 2 * QUIET);
+            let found = match &next {
+                Next::Wait(_) => "wait",
+                Next::Park(_) => "park",
+                Next::SetAside(reason) => reason.name,
+            };
+            assert_eq!(found, expected, "{call:?} {failure} {attempts}");
+        }
+    }
+
+    #[test]
+    fn the_longest_hint_is_survived() {
+        let failure = Failure::transient("x");
+        let next = after(Call::Send, &failure, 1, Duration::from_secs(1), Duration::MAX, Duration::from_secs(60));
+        assert_eq!(next, Next::Park(LONGEST_PARK));
+    }
+
+    fn trace() -> impl Strategy<Value = Option<Trace>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Trace::Absent)),
+            Just(Some(Trace::Unaskable)),
+            Just(Some(Trace::Found("SM1".to_owned()))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_that_may_have_been_sent_is_never_sent_unasked_nor_too_old(
+            trace in trace(), started in 0_i64..7200, now in 0_i64..7200, dead_letter in any::<bool>(),
+        ) {
+            let policy = if dead_letter { UnknownOutcome::DeadLetter } else { UnknownOutcome::Resend };
+            if step(&sending(started), trace.clone(), now, policy) == Step::Send {
+                prop_assert!(trace.is_some());
+                prop_assert!(now <= 3600);
+                prop_assert!(trace != Some(Trace::Absent) || now - started >= 30);
+                prop_assert!(trace != Some(Trace::Unaskable) || !dead_letter);
+            }
+            prop_assert_eq!(step(&accepted(), trace, now, policy), Step::Drop);
+        }
+
+        #[test]
+        fn a_lane_never_waits_longer_than_it_may(waited_s in 0_u64..200, delay_s in 0_u64..200, attempts in 1_usize..24) {
+            let [waited, delay] = [waited_s, delay_s].map(Duration::from_secs);
+            let in_lane = Duration::from_secs(60);
+            let failure = Failure::transient("x");
+            match after(Call::Send, &failure, attempts, waited, delay, in_lane) {
+                Next::Wait(wait) => prop_assert!(wait == delay && waited + wait <= in_lane),
+                Next::Park(park) => prop_assert!(park == delay && waited + park > in_lane),
+                Next::SetAside(reason) => prop_assert!(false, "{}", reason),
+            }
+        }
+    }
+}

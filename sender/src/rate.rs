@@ -1,0 +1,113 @@
+//! How fast each of our numbers may send. Providers queue short bursts themselves, so a minute's worth may go at once;
+//! what goes on longer is held to the configured rate, and a provider that throttles pauses the whole number.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use common::message::{IntegrationId, PhoneNumber};
+use tokio::time::Instant;
+
+/// How much may go at once, in sending time.
+const BURST: Duration = Duration::from_secs(60);
+/// What waits longer is parked at the broker, so that one busy number leaves room for the others.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// No hint of a provider's holds a number longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A number of ours on an integration.
+pub(crate) type Number = (IntegrationId, PhoneNumber);
+
+/// The pace of each number in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    /// When each number would have sent all that it was given, had it kept to its rate.
+    busy_until: Mutex<HashMap<Number, Instant>>,
+}
+
+/// When a text may go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// After this long; its place is taken.
+    In(Duration),
+    /// Not soon: ask again after this long.
+    Later(Duration),
+}
+
+impl Rates {
+    /// Takes the next place of `number` at `now` for a text that takes `cost` of sending time.
+    pub(crate) fn take(&self, number: Number, cost: Duration, now: Instant) -> Turn {
+        let mut all = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy_until = all.entry(number).or_insert(now);
+        let wait = busy_until.saturating_duration_since(now).saturating_sub(BURST);
+        if wait > PATIENCE {
+            return Turn::Later(wait);
+        }
+        *busy_until = (*busy_until).max(now) + cost;
+        Turn::In(wait)
+    }
+
+    /// Holds everything of `number` back for `pause` (at most a day) from `now`.
+    pub(crate) fn pause(&self, number: Number, pause: Duration, now: Instant) {
+        let mut all = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy_until = all.entry(number).or_insert(now);
+        *busy_until = (*busy_until).max(now + BURST + pause.min(LONGEST_PAUSE));
+    }
+}
+
+/// The sending time of `segments` at `rate_per_second`, at most an hour.
+pub(crate) fn cost(segments: usize, rate_per_second: f64) -> Duration {
+    const MOST: Duration = Duration::from_secs(3600);
+    let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+    Duration::try_from_secs_f64(f64::from(segments) / rate_per_second).map_or(MOST, |cost| cost.min(MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn number(last_digit: u8) -> Number {
+        let number = PhoneNumber::parse(&format!("+1212555010{last_digit}")).unwrap();
+        (IntegrationId::parse("support").unwrap(), number)
+    }
+
+    #[test]
+    fn a_minutes_worth_goes_at_once_and_the_rest_at_the_rate() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        for _ in 0..61 {
+            assert_eq!(rates.take(number(0), SECOND, now), Turn::In(Duration::ZERO));
+        }
+        for seconds in 1..=5 {
+            assert_eq!(rates.take(number(0), SECOND, now), Turn::In(seconds * SECOND));
+        }
+        assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(6 * SECOND));
+        assert_eq!(rates.take(number(1), SECOND, now), Turn::In(Duration::ZERO), "another number is free");
+        assert_eq!(rates.take(number(0), SECOND, now + 6 * SECOND), Turn::In(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_pause_holds_the_whole_number_and_ends() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        rates.pause(number(0), 30 * SECOND, now);
+        assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(30 * SECOND));
+        assert_eq!(rates.take(number(1), SECOND, now), Turn::In(Duration::ZERO));
+        assert_eq!(rates.take(number(0), SECOND, now + 27 * SECOND), Turn::In(3 * SECOND));
+        rates.pause(number(0), SECOND, now + 27 * SECOND);
+        assert_eq!(
+            rates.take(number(0), SECOND, now + 31 * SECOND),
+            Turn::In(Duration::ZERO),
+            "a pause is not added up"
+        );
+    }
+
+    #[test]
+    fn costs_follow_the_rate_and_stay_finite() {
+        assert_eq!(cost(3, 2.0), Duration::from_millis(1500));
+        for rate in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE] {
+            assert_eq!(cost(1, rate), Duration::from_secs(3600), "{rate}");
+        }
+        assert_eq!(cost(1, f64::INFINITY), Duration::ZERO);
+    }
+}
