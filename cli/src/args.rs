@@ -112,9 +112,12 @@ pub(crate) struct Simulator {
     /// Where the simulated services and the phone page are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) listen: SocketAddr,
-    /// Where texts from the phone page are posted
+    /// Where texts to the Twilio numbers are posted
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/webhooks/demo/messages")]
     pub(crate) webhook: String,
+    /// Where texts to the IntelePeer numbers are posted
+    #[arg(long, value_name = "URL")]
+    pub(crate) intelepeer_webhook: Option<String>,
 }
 
 /// What the health check takes.

@@ -96,20 +96,20 @@ pub(crate) fn start(
     let mut tasks = JoinSet::new();
     if let Some(listener) = webhooks {
         let (config, ports, shutdown) = (config.clone(), ports.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            ("ingress", ingress::run(listener, &config, ports.broker, ports.clock, shutdown).await)
-        });
+        tasks.spawn(
+            async move { ("ingress", ingress::run(listener, &config, ports.broker, ports.clock, shutdown).await) },
+        );
     }
     for role in roles {
         let (role, config, ports, shutdown) = (*role, config.clone(), ports.clone(), shutdown.clone());
         match role {
             Role::Ingress => {}
-            Role::Worker => drop(
-                tasks.spawn(async move { (role.name(), worker::run(&config, ports, shutdown).await) }),
-            ),
-            Role::Sender => drop(
-                tasks.spawn(async move { (role.name(), sender::run(&config, ports, shutdown).await) }),
-            ),
+            Role::Worker => {
+                drop(tasks.spawn(async move { (role.name(), worker::run(&config, ports, shutdown).await) }))
+            }
+            Role::Sender => {
+                drop(tasks.spawn(async move { (role.name(), sender::run(&config, ports, shutdown).await) }))
+            }
         }
     }
     Running { tasks, health }

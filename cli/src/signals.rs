@@ -18,7 +18,11 @@ pub(crate) fn listen(shutdown: Shutdown) -> std::io::Result<()> {
 async fn stop(mut terminate: Signal, mut interrupt: Signal, shutdown: Shutdown) {
     let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
     let name = next().await;
-    info!(signal = name, grace_ms = shutdown.grace().as_millis(), "finishes what is in flight; a second signal exits at once");
+    info!(
+        signal = name,
+        grace_ms = shutdown.grace().as_millis(),
+        "finishes what is in flight; a second signal exits at once"
+    );
     shutdown.start();
     let name = next().await;
     warn!(signal = name, "exits at once");

@@ -52,7 +52,7 @@ impl Webhook for IntelepeerWebhook {
         if refid.len() > 128 || !refid.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Refusal::Unreadable("the field refid is no message's name".to_owned()));
         }
-        Ok((conversation, Inbound { provider_message_id: refid.to_owned(), text, media }))
+        Ok((conversation, Inbound { provider_message_id: refid.to_owned(), text, media, joined: Vec::new() }))
     }
 
     fn read_receipt(&self, _request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal> {

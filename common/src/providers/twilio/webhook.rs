@@ -46,6 +46,7 @@ impl Webhook for TwilioWebhook {
             provider_message_id: message_sid(&form)?,
             text: MessageText::from(form.get("Body")?.unwrap_or_default()),
             media: media(&form)?,
+            joined: Vec::new(),
         };
         Ok((conversation, inbound))
     }
