@@ -1,0 +1,133 @@
+//! What the simulated services know: accounts, numbers, assistants, and how punctual their receipts are.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::intelepeer::IntelepeerAccount;
+use crate::journal::MessageState;
+use crate::twilio::TwilioAccount;
+use crate::watsonx::WatsonxInstance;
+
+/// Everything a simulator is started with.
+#[derive(Clone, Debug)]
+pub struct SimulatorConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The Twilio account.
+    pub twilio: TwilioAccount,
+    /// The IntelePeer customer.
+    pub intelepeer: IntelepeerAccount,
+    /// The watsonx Assistant instance.
+    pub watsonx: WatsonxInstance,
+    /// How accepted texts proceed, and what is told about it.
+    pub receipts: Receipts,
+    /// How many messages, requests, callbacks and turns are remembered, each; the oldest are forgotten first.
+    pub keep: usize,
+    /// The seed of faults that strike by chance.
+    pub fault_seed: u64,
+}
+
+impl SimulatorConfig {
+    /// Made-up accounts with one number each, on a free port of this machine.
+    #[must_use]
+    pub fn demo() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            twilio: TwilioAccount::demo(),
+            intelepeer: IntelepeerAccount::demo(),
+            watsonx: WatsonxInstance::demo(),
+            receipts: Receipts::default(),
+            keep: 20_000,
+            fault_seed: 1,
+        }
+    }
+}
+
+/// A phone number that belongs to an account, and where texts to it are posted.
+#[derive(Clone, Debug)]
+pub struct Number {
+    /// E.164, or the provider's form of a short code.
+    pub number: String,
+    /// Where inbound texts are posted; can also be set later.
+    pub webhook: Option<String>,
+    /// How they are posted (Twilio only).
+    pub method: WebhookMethod,
+}
+
+impl Number {
+    /// A number without a webhook yet.
+    #[must_use]
+    pub fn new(number: impl Into<String>) -> Self {
+        Self { number: number.into(), webhook: None, method: WebhookMethod::Post }
+    }
+
+    /// The same number with texts posted to `url`.
+    #[must_use]
+    pub fn with_webhook(mut self, url: impl Into<String>) -> Self {
+        self.webhook = Some(url.into());
+        self
+    }
+}
+
+/// The HTTP method of an inbound webhook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum WebhookMethod {
+    /// Parameters in the form body.
+    #[default]
+    Post,
+    /// Parameters in the query.
+    Get,
+}
+
+/// The states an accepted text goes through, in the order in which they are reported.
+#[derive(Clone, Debug)]
+pub struct Receipts {
+    /// One report each: leave some out, repeat or reorder them at will. Empty: texts stay queued.
+    pub steps: Vec<Receipt>,
+    /// The pause before each step.
+    pub pause: Duration,
+}
+
+impl Default for Receipts {
+    /// Sent, then delivered, almost at once.
+    fn default() -> Self {
+        Self { steps: vec![Receipt::Sent, Receipt::Delivered], pause: Duration::from_millis(20) }
+    }
+}
+
+/// One report on an accepted text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receipt {
+    /// The carrier took it.
+    Sent,
+    /// The phone has it.
+    Delivered,
+    /// The carrier gave up, with the provider's error code.
+    Undelivered(u32),
+    /// The provider gave up, with its error code.
+    Failed(u32),
+}
+
+impl Receipt {
+    /// The state that this report brings, and its error code.
+    pub(crate) fn state(self) -> (MessageState, Option<u32>) {
+        match self {
+            Self::Sent => (MessageState::Sent, None),
+            Self::Delivered => (MessageState::Delivered, None),
+            Self::Undelivered(code) => (MessageState::Undelivered, Some(code)),
+            Self::Failed(code) => (MessageState::Failed, Some(code)),
+        }
+    }
+}
+
+/// Whether `given` is this secret, in constant time.
+pub(crate) fn same_secret(secret: &SecretString, given: &str) -> bool {
+    use secrecy::ExposeSecret as _;
+    use subtle::ConstantTimeEq as _;
+    secret.expose_secret().as_bytes().ct_eq(given.as_bytes()).into()
+}

@@ -1,0 +1,99 @@
+//! Sessions: opened, used, deleted, or gone after a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{OriginalUri, Path, State};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::auth::{Place, admit};
+use super::context::merge;
+use super::refusal::Refusal;
+use crate::world::{World, lock};
+
+/// The open sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<String, Session>>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Session {
+    context: Value,
+    turns: u64,
+    used: Instant,
+}
+
+impl Sessions {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { open: Mutex::default(), timeout }
+    }
+
+    fn create(&self) -> String {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut open = lock(&self.open);
+        open.retain(|_, session| session.used.elapsed() < self.timeout);
+        open.insert(id.clone(), Session { context: json!({}), turns: 0, used: Instant::now() });
+        id
+    }
+
+    fn delete(&self, id: &str) -> bool {
+        lock(&self.open).remove(id).is_some_and(|session| session.used.elapsed() < self.timeout)
+    }
+
+    /// Begins a turn: merges what the request brings into the context, and returns the context and the number of
+    /// earlier turns. `None` when there is no such session.
+    pub(super) fn turn(&self, id: &str, brought: &Value) -> Option<(Value, u64)> {
+        let mut open = lock(&self.open);
+        let session = open.get_mut(id).filter(|session| session.used.elapsed() < self.timeout)?;
+        session.used = Instant::now();
+        merge(&mut session.context, brought);
+        let earlier = session.turns;
+        session.turns += 1;
+        let system = json!({ "global": { "session_id": id, "system": { "turn_count": session.turns } } });
+        merge(&mut session.context, &system);
+        Some((session.context.clone(), earlier))
+    }
+
+    /// Ends a turn: merges what the answer brings, and returns the context as it is now.
+    pub(super) fn keep(&self, id: &str, brought: &Value) -> Value {
+        let mut open = lock(&self.open);
+        let Some(session) = open.get_mut(id) else { return json!({}) };
+        merge(&mut session.context, brought);
+        session.context.clone()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        lock(&self.open).values().filter(|session| session.used.elapsed() < self.timeout).count()
+    }
+
+    pub(crate) fn expire_all(&self) {
+        lock(&self.open).clear();
+    }
+}
+
+pub(super) async fn create(
+    State(world): State<Arc<World>>,
+    Path(place): Path<Place>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    admit(&world, &headers, &uri, &place)?;
+    Ok((StatusCode::CREATED, Json(json!({ "session_id": world.assistant.sessions.create() }))))
+}
+
+pub(super) async fn delete(
+    State(world): State<Arc<World>>,
+    Path(place): Path<Place>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    admit(&world, &headers, &uri, &place)?;
+    let deleted = place.session.is_some_and(|id| world.assistant.sessions.delete(&id));
+    if deleted { Ok(Json(json!({}))) } else { Err(Refusal::invalid_session()) }
+}
