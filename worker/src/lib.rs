@@ -1,1 +1,52 @@
-//! placeholder
+//! One turn: a text comes from the inbound queue, the assistant answers, its answer leaves as parts. Also receipts.
+//! This crate knows assistants and the two ports; it never calls a provider.
+
+pub mod assistant;
+
+mod identity;
+mod patience;
+mod receipts;
+mod render;
+mod session;
+mod turn;
+
+use std::sync::Arc;
+
+use common::broker::{self, RunOptions, Stage};
+use common::config::Config;
+use common::failure::Failure;
+use common::ports::Ports;
+use common::shutdown::Shutdown;
+
+use crate::identity::Identity;
+use crate::patience::PatientStore;
+use crate::receipts::ReceiptHandler;
+use crate::turn::TurnHandler;
+
+/// Takes turns and records receipts until `shutdown`.
+///
+/// # Errors
+/// When an assistant cannot be set up from its settings; servers that are away are waited for.
+pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<(), Failure> {
+    let assistants = config
+        .integrations
+        .iter()
+        .map(|one| Ok((one.id.clone(), assistant::open(&one.assistant)?)))
+        .collect::<Result<_, Failure>>()?;
+    let store = PatientStore::new(ports.store.clone(), shutdown.clone());
+    let turns = TurnHandler {
+        integrations: config.integrations.clone(),
+        assistants,
+        identity: Identity::new(store.clone(), rand::random()),
+        store: store.clone(),
+        clock: ports.clock.clone(),
+    };
+    let receipts = ReceiptHandler::new(store, ports.clock.clone());
+    let options = RunOptions { concurrency: config.worker.concurrency };
+    let Ports { broker, clock, .. } = ports;
+    tokio::join!(
+        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), options.clone(), clock.clone(), shutdown.clone()),
+        broker::run(broker, Stage::Receipts, Arc::new(receipts), options, clock, shutdown),
+    );
+    Ok(())
+}

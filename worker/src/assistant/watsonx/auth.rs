@@ -1,0 +1,90 @@
+//! How we prove ourselves to watsonx: Basic with an API key, or a bearer token, some of which are exchanged first.
+//! <https://cloud.ibm.com/apidocs/assistant-v2#authentication>
+
+use common::failure::{Failure, FailureKind};
+use common::integration::{AssistantAuth, CloudPakSecret};
+use reqwest::RequestBuilder;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::client;
+use super::token::{Token, TokenCache};
+
+/// One location's proof.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    auth: AssistantAuth,
+    cache: TokenCache,
+}
+
+/// What a request was signed with.
+pub(super) struct Proof(Option<SecretString>);
+
+impl Credentials {
+    /// Proves itself as `auth` says.
+    pub(super) fn new(auth: AssistantAuth) -> Self {
+        Self { auth, cache: TokenCache::default() }
+    }
+
+    /// Signs `request`. `refused` is the proof that was answered with 401 just before, which is then not used again.
+    pub(super) async fn sign(
+        &self,
+        http: &reqwest::Client,
+        request: RequestBuilder,
+        refused: Option<Proof>,
+    ) -> Result<(RequestBuilder, Proof), Failure> {
+        let token = match &self.auth {
+            AssistantAuth::None => return Ok((request, Proof(None))),
+            AssistantAuth::ApiKey(key) => {
+                return Ok((request.basic_auth("apikey", Some(key.expose_secret())), Proof(None)));
+            }
+            AssistantAuth::Bearer(token) => token.clone(),
+            AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. } => {
+                let refused = refused.and_then(|proof| proof.0);
+                self.cache.get(refused.as_ref(), Instant::now(), self.exchange(http)).await?
+            }
+        };
+        Ok((request.bearer_auth(token.expose_secret()), Proof(Some(token))))
+    }
+
+    /// Whether another token may succeed where one was refused.
+    pub(super) fn can_renew(&self) -> bool {
+        matches!(self.auth, AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. })
+    }
+
+    async fn exchange(&self, http: &reqwest::Client) -> Result<Token, Failure> {
+        match &self.auth {
+            AssistantAuth::Iam { apikey, url } => {
+                let form = [
+                    ("grant_type", "urn:ibm:params:oauth:grant-type:apikey"),
+                    ("apikey", apikey.expose_secret()),
+                    ("response_type", "cloud_iam"),
+                ];
+                Token::of_iam(&fetch(http.post(format!("{url}/identity/token")).form(&form)).await?)
+            }
+            AssistantAuth::CloudPak { url, username, secret } => {
+                let body = match secret {
+                    CloudPakSecret::Password(s) => json!({ "username": username, "password": s.expose_secret() }),
+                    CloudPakSecret::ApiKey(s) => json!({ "username": username, "api_key": s.expose_secret() }),
+                };
+                Token::of_cloud_pak(&fetch(http.post(format!("{url}/v1/authorize")).json(&body)).await?)
+            }
+            AssistantAuth::ApiKey(_) | AssistantAuth::Bearer(_) | AssistantAuth::None => {
+                Err(Failure::misconfigured("these credentials are not exchanged for a token"))
+            }
+        }
+    }
+}
+
+async fn fetch(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
+    let request = request.header(reqwest::header::ACCEPT, "application/json");
+    client::send(request, &Value::Null).await.map_err(|failure| {
+        let what =
+            if failure.kind.is_retryable() { "no token for the assistant" } else { "no token: credentials refused" };
+        // A token service that refuses our key with a 400, as IAM does, refuses every text alike.
+        let kind = if failure.kind.is_retryable() { failure.kind } else { FailureKind::Misconfigured };
+        let (code, hint) = (failure.code.clone().unwrap_or_default(), failure.retry_after);
+        Failure::new(kind, what).caused_by(failure).with_code(code).with_retry_after(hint)
+    })
+}

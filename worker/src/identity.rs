@@ -1,0 +1,80 @@
+//! The customer's name towards the assistant, where it is kept, billed and analysed: a keyed hash of their number.
+//!
+//! A bare hash of a phone number is guessed back in seconds, so it is an HMAC. Its key is random, lives in the store and
+//! is the same for all workers: otherwise a customer would be somebody else after each restart.
+
+use std::time::Duration;
+
+use common::message::PhoneNumber;
+use common::store::{Expect, Key, Write};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretBox};
+use sha2::Sha256;
+use tokio::sync::OnceCell;
+
+use crate::patience::{Halt, PatientStore, Written};
+
+/// Every record has an end; this one's is put off each time a worker starts.
+const KEY_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Half a SHA-256, printed: what the integration of IBM shows as a user id.
+const ID_DIGITS: usize = 32;
+
+/// Names customers.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    store: PatientStore,
+    fresh_key: SecretBox<[u8; 32]>,
+    key: OnceCell<SecretBox<Vec<u8>>>,
+}
+
+impl Identity {
+    /// Names customers with the key in `store`, or with `fresh_key` (random) if it is the first there.
+    pub(crate) fn new(store: PatientStore, fresh_key: [u8; 32]) -> Self {
+        Self { store, fresh_key: SecretBox::new(Box::new(fresh_key)), key: OnceCell::new() }
+    }
+
+    /// The name of whoever has `number`: 32 hexadecimal digits.
+    pub(crate) async fn user_id(&self, number: &PhoneNumber) -> Result<String, Halt> {
+        let key = self.key.get_or_try_init(|| self.read_in()).await?;
+        Ok(hash(key.expose_secret(), number))
+    }
+
+    async fn read_in(&self) -> Result<SecretBox<Vec<u8>>, Halt> {
+        loop {
+            let name = Key::new("identity", "key");
+            let [record] = self.store.get([name.clone()]).await?;
+            let value = record.as_ref().map_or_else(|| self.fresh_key.expose_secret().to_vec(), |r| r.value.to_vec());
+            let put = Write::put(name, Expect::unchanged(record.as_ref()), value.clone(), KEY_TTL);
+            let written = self.store.commit(&[put]).await?;
+            // A record that was there keeps its value whoever writes it; only the first writer must be certain.
+            if written == Written::Applied || record.is_some() {
+                return Ok(SecretBox::new(Box::new(value)));
+            }
+        }
+    }
+}
+
+fn hash(key: &[u8], number: &PhoneNumber) -> String {
+    // An HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    mac.update(number.expose().as_bytes());
+    let mut id = hex::encode(mac.finalize().into_bytes());
+    id.truncate(ID_DIGITS);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_a_keyed_hash_that_never_changes() {
+        let number = PhoneNumber::parse("+13035550199").unwrap();
+        let id = hash(&[7; 32], &number);
+        assert_eq!(id.len(), ID_DIGITS);
+        assert!(id.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_eq!(id, hash(&[7; 32], &number));
+        assert_ne!(id, hash(&[8; 32], &number));
+        assert_ne!(id, hash(&[7; 32], &PhoneNumber::parse("+13035550198").unwrap()));
+    }
+}

@@ -1,0 +1,94 @@
+//! The store, waited for. A turn is never answered without its ledger, so while the store is away deliveries are held;
+//! they go back to the queue only when we stop ourselves.
+
+use std::sync::Arc;
+
+use common::broker::{Decision, Reason};
+use common::failure::{Failure, FailureKind};
+use common::retry::{Backoff, RetryPolicy};
+use common::shutdown::Shutdown;
+use common::store::{Commit, Key, Record, Store, Write};
+
+/// A store whose calls return only once they have an answer, or none can come.
+#[derive(Debug, Clone)]
+pub(crate) struct PatientStore {
+    store: Arc<dyn Store>,
+    shutdown: Shutdown,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// We are stopping and the store is away.
+    Stopping,
+    /// The store can never do this.
+    Impossible(Failure),
+}
+
+impl From<Halt> for Decision {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Stopping => Self::give_back(),
+            Halt::Impossible(failure) => Self::dead_letter(Reason::of(&failure)),
+        }
+    }
+}
+
+/// What came of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable.
+    Applied,
+    /// Somebody else was first; nothing changed.
+    Conflict,
+    /// An earlier try of this very commit, or somebody else, was first: reading again tells which.
+    Unsure,
+}
+
+impl PatientStore {
+    /// Waits for `store` until `shutdown`.
+    pub(crate) fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
+        Self { store, shutdown }
+    }
+
+    /// See [`Store::get`]; returns as many records as there are `keys`.
+    pub(crate) async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
+        let mut backoff = RetryPolicy::NEAR.start();
+        loop {
+            match self.store.get(&keys).await.map(<[_; N]>::try_from) {
+                Ok(Ok(records)) => return Ok(records),
+                Ok(Err(_)) => return Err(Halt::Impossible(Failure::permanent("the store returned too few records"))),
+                Err(failure) => self.wait(failure, &mut backoff).await?,
+            }
+        }
+    }
+
+    /// See [`Store::commit`]. Every write must name what it expects, so that repeating it is safe.
+    pub(crate) async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
+        let mut backoff = RetryPolicy::NEAR.start();
+        let mut was_unknown = false;
+        loop {
+            match self.store.commit(writes).await {
+                Ok(Commit::Applied) => return Ok(Written::Applied),
+                Ok(Commit::Conflict) if was_unknown => return Ok(Written::Unsure),
+                Ok(Commit::Conflict) => return Ok(Written::Conflict),
+                Err(failure) => {
+                    was_unknown |= failure.kind == FailureKind::Unknown;
+                    self.wait(failure, &mut backoff).await?;
+                }
+            }
+        }
+    }
+
+    async fn wait(&self, failure: Failure, backoff: &mut Backoff) -> Result<(), Halt> {
+        if failure.kind == FailureKind::Permanent {
+            return Err(Halt::Impossible(failure));
+        }
+        let delay = backoff.next_delay(failure.retry_after);
+        tracing::warn!(failure = %failure, delay_ms = delay.as_millis(), "the store is away, holding the delivery");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => Ok(()),
+            () = self.shutdown.started() => Err(Halt::Stopping),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Which texts are answered at all. Each refusal has a name, so that every text is accounted for.
+
+use std::sync::Arc;
+
+use common::broker::{Decision, Outcome, Reason};
+use common::clock::Timestamp;
+use common::integration::{Integration, Options};
+use common::message::{Conversation, Envelope};
+
+use super::TurnHandler;
+use crate::assistant::Assistant;
+
+impl TurnHandler {
+    /// Who is to answer `envelope`, or the decision not to.
+    pub(super) fn admit(
+        &self,
+        envelope: &Envelope,
+        has_session: bool,
+    ) -> Result<(&Integration, &Arc<dyn Assistant>), Decision> {
+        let id = &envelope.integration;
+        let (Some(integration), Some(assistant)) = (self.integrations.get(id), self.assistants.get(id)) else {
+            let detail = format!("no integration is named {id}");
+            return Err(Decision::dead_letter(Reason::new("unknown_integration", detail)));
+        };
+        let options = &integration.options;
+        if let Some(reason) = expired(envelope.accepted_at, self.clock.now(), options) {
+            return Err(Decision::dead_letter(reason));
+        }
+        if !integration.has_number(&envelope.conversation.ours) {
+            return Err(Decision::done(Outcome::Refused("number")));
+        }
+        if !is_allowed_country(&envelope.conversation, options) {
+            return Err(Decision::done(Outcome::Refused("country")));
+        }
+        if !options.initiate_from_inbound && !has_session {
+            return Err(Decision::done(Outcome::Refused("session_not_open")));
+        }
+        Ok((integration, assistant))
+    }
+}
+
+fn expired(accepted_at: Timestamp, now: Timestamp, options: &Options) -> Option<Reason> {
+    let age_s = now.duration_since(accepted_at).as_secs_f64();
+    let max_s = options.reply_max_age.as_secs_f64();
+    (age_s > max_s).then(|| Reason::new("expired", format!("{age_s:.0} s old, the integration allows {max_s:.0} s")))
+}
+
+/// Numbers without a country, such as short codes, are allowed only where all countries are.
+fn is_allowed_country(conversation: &Conversation, options: &Options) -> bool {
+    let allowed = &options.allowed_country_codes;
+    allowed.is_empty() || conversation.customer.country_code().is_some_and(|code| allowed.contains(&code))
+}

@@ -1,0 +1,124 @@
+//! The turn ledger: what came of each turn, parts included, so that a turn handed out again is not taken again but its
+//! parts are published again, under the same ids.
+//!
+//! A turn that failed is settled only for the delivery that failed. Its dead letter carries the attempts, so when a
+//! person replays it, it has as many as the ledger and is asked again; the failure message then keeps its own id.
+
+use std::time::Duration;
+
+use common::broker::{Decision, Destination, Outcome, Outgoing, Reason, Stage};
+use common::failure::{Failure, FailureKind};
+use common::message::{Attempt, Body, Envelope, MessageText, Part};
+use common::store::{Expect, Key, Record, Write};
+use serde::{Deserialize, Serialize};
+
+/// The newest schema of an entry.
+const SCHEMA: u16 = 1;
+/// Longer than any provider or broker hands out a message again.
+const TTL: Duration = Duration::from_secs(72 * 3600);
+
+/// What came of a turn.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    schema: u16,
+    texts: Vec<MessageText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unanswered: Option<Unanswered>,
+}
+
+/// Why the assistant did not answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Unanswered {
+    /// The dead letter's reason.
+    pub(super) cause: Cause,
+    /// Its explanation.
+    pub(super) detail: String,
+    /// All attempts, those of earlier deliveries included; never empty.
+    pub(super) attempts: Vec<Attempt>,
+}
+
+/// What kept the assistant from answering.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cause {
+    /// It is beyond reach: replay when it is back.
+    Unreachable,
+    /// Its settings are wrong: mend them, then replay.
+    Misconfigured,
+    /// It refuses this text.
+    Refused,
+}
+
+impl Cause {
+    /// What `failure` means for the turn.
+    pub(super) fn of(failure: &Failure) -> Self {
+        match failure.kind {
+            FailureKind::Transient | FailureKind::Throttled | FailureKind::Unknown => Self::Unreachable,
+            FailureKind::Misconfigured => Self::Misconfigured,
+            FailureKind::Permanent => Self::Refused,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "assistant_unreachable",
+            Self::Misconfigured => "assistant_misconfigured",
+            Self::Refused => "assistant_refused",
+        }
+    }
+}
+
+impl Entry {
+    /// The assistant's answer, as the texts of its parts.
+    pub(super) fn answered(texts: Vec<MessageText>) -> Self {
+        Self { schema: SCHEMA, texts, unanswered: None }
+    }
+
+    /// The failure message, if there is one, and why.
+    pub(super) fn unanswered(message: Option<MessageText>, why: Unanswered) -> Self {
+        Self { schema: SCHEMA, texts: message.into_iter().collect(), unanswered: Some(why) }
+    }
+
+    /// Where the entry of the turn in `envelope` is kept.
+    pub(super) fn key(envelope: &Envelope) -> Key {
+        Key::new(envelope.key().to_hex(), format!("turn/{}", envelope.id))
+    }
+
+    /// Reads an entry; one that cannot be read still stands for a turn that was taken.
+    pub(super) fn read(record: &Record) -> Self {
+        serde_json::from_slice(&record.value).unwrap_or_else(|_| {
+            tracing::warn!("a turn's ledger entry cannot be read, its parts are not published again");
+            Self::answered(Vec::new())
+        })
+    }
+
+    /// The write that makes this the entry of `envelope`'s turn.
+    pub(super) fn write(&self, envelope: &Envelope, expect: Expect) -> Write {
+        // Strings, numbers and lists: serialising cannot fail.
+        Write::put(Self::key(envelope), expect, serde_json::to_vec(self).unwrap_or_default(), TTL)
+    }
+
+    /// Whether nothing remains to be asked: the turn was answered, or this is the delivery that failed.
+    pub(super) fn settles(&self, envelope: &Envelope) -> bool {
+        self.unanswered.as_ref().is_none_or(|why| envelope.attempts.len() < why.attempts.len())
+    }
+
+    /// Publish the parts; then the turn is done with `outcome`, or dead if nobody answered it.
+    pub(super) fn decision(&self, envelope: &mut Envelope, outcome: Outcome) -> Decision {
+        let parts = self.parts(envelope);
+        let Some(why) = &self.unanswered else { return Decision::done(outcome).publishing(parts) };
+        envelope.attempts.clone_from(&why.attempts);
+        Decision::dead_letter(Reason::new(why.cause.name(), why.detail.clone())).publishing(parts)
+    }
+
+    fn parts(&self, envelope: &Envelope) -> Vec<Outgoing> {
+        let part = |(index, text): (u16, &MessageText)| {
+            // The failure message's id differs from that of any part of the answer that a replay may bring.
+            let name = if self.unanswered.is_some() { "failure".to_owned() } else { format!("part/{index}") };
+            let body = Part { turn: envelope.id, index, text: text.clone(), media: Vec::new() };
+            let caused = envelope.causing(envelope.id.derive(&name), Body::Part(body));
+            Outgoing::new(Destination::Work(Stage::Outbound), &caused)
+        };
+        (0..).zip(&self.texts).map(part).collect()
+    }
+}
