@@ -42,11 +42,12 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         clock: ports.clock.clone(),
     };
     let receipts = ReceiptHandler::new(store, ports.clock.clone());
-    let options = RunOptions { concurrency: config.worker.concurrency };
+    let options = |stage| RunOptions { concurrency: config.worker.concurrency, progress: ports.progress.of(stage) };
+    let (turn_options, receipt_options) = (options(Stage::Inbound), options(Stage::Receipts));
     let Ports { broker, clock, .. } = ports;
     tokio::join!(
-        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), options.clone(), clock.clone(), shutdown.clone()),
-        broker::run(broker, Stage::Receipts, Arc::new(receipts), options, clock, shutdown),
+        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), turn_options, clock.clone(), shutdown.clone()),
+        broker::run(broker, Stage::Receipts, Arc::new(receipts), receipt_options, clock, shutdown),
     );
     Ok(())
 }
