@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::address::Complaint;
 use super::reader::{Place, Section};
-use super::{duration, nearest};
+use super::{address, duration, nearest};
 
 /// A value that was set.
 #[derive(Debug)]
@@ -47,6 +47,16 @@ impl<'a> Entry<'a> {
         let place = self.place.clone();
         let text = self.text("a URL")?;
         place.address(&text, parse)
+    }
+
+    /// The URL of a server that we call. One that others on the way can listen to is remarked on.
+    pub(super) fn server(self) -> Option<String> {
+        let place = self.place.clone();
+        let url = self.address(address::server)?;
+        if address::is_plain_and_remote(&url) {
+            place.notice("is plain http: anybody on the way can read credentials and texts; use https");
+        }
+        Some(url)
     }
 
     /// One of a few words.
@@ -134,7 +144,7 @@ impl<'a> Entry<'a> {
             ref other => other.clone(),
         };
         let Value::Array(values) = value else {
-            self.refuse("a list", "write it in brackets, such as [\"one\", \"two\"], or with [[…]] for tables");
+            self.refuse_hidden("a list", "write it in brackets, such as [\"one\", \"two\"], or with [[…]] for tables");
             return Vec::new();
         };
         let is_from_variable = self.is_from_variable;

@@ -58,13 +58,18 @@ fn syntax_problem(text: &str, complaint: &toml::de::Error) -> Problem {
     let before = text.get(..start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let (what, expected) = complaint.message().split_once(", expected ").unwrap_or((complaint.message(), "TOML"));
+    let message = complaint.message();
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, "TOML, see https://toml.io"));
+    let mend = match what {
+        "duplicate key" => "keep one of the two",
+        _ => "correct this line or the one before; text needs double quotes, tables a [heading]",
+    };
     Problem {
         key: format!("line {line}, column {column}"),
         integration: None,
         variable: None,
         found: format!("is not TOML: {what}"),
         expected: expected.to_owned(),
-        mend: "correct this line or the one before; text needs double quotes, tables a [heading]".to_owned(),
+        mend: mend.to_owned(),
     }
 }

@@ -64,7 +64,9 @@ fn numbers(entry: Entry<'_>) -> Vec<(usize, PhoneNumber)> {
 
 fn number(entry: Entry<'_>) -> Option<PhoneNumber> {
     let expected = "a phone number in E.164, such as \"+12125550100\", a short code or an alphanumeric sender";
-    let number = entry.value.as_str().and_then(|text| PhoneNumber::parse(text).ok());
+    // Ten digits alone would be read as if they began with a country code, which they usually do not.
+    let is_explicit = |text: &&str| text.contains('+') || text.chars().filter(char::is_ascii_digit).count() < 10;
+    let number = entry.value.as_str().filter(is_explicit).and_then(|text| PhoneNumber::parse(text).ok());
     if number.is_none() {
         let mend = "write it in double quotes, with + and the country code";
         match entry.value.as_str() {

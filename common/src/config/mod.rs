@@ -3,6 +3,7 @@
 
 mod address;
 mod assistant;
+mod credentials;
 mod defaults;
 mod duration;
 mod entry;

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::integration::{Options, ProviderSettings};
 
-use super::address;
 use super::entry::Entry;
-use super::reader::{Place, Section};
+use super::reader::Section;
 
 /// Says when an option, as it is set, changes nothing.
 type IsIdle = fn(&Options) -> bool;
@@ -57,13 +56,6 @@ pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>
     }
     section.finish();
     options
-}
-
-/// Says that a URL is not encrypted.
-pub(super) fn notice_plain_http(place: &Place<'_>, url: &str) {
-    if address::is_plain_and_remote(url) {
-        place.notice("is plain http: anybody on the way can read credentials and texts; use https");
-    }
 }
 
 fn boolean(section: &mut Section<'_>, key: &'static str, default: bool) -> bool {

@@ -6,7 +6,6 @@ use crate::integration::{IntelepeerAuth, IntelepeerSettings, ProviderSettings, T
 
 use super::entry::Entry;
 use super::reader::Section;
-use super::{address, options};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provider {
@@ -32,20 +31,17 @@ pub(super) fn read(integration: &mut Section<'_>) -> Option<ProviderSettings> {
 /// The account's section. Without a choice of provider it is read if it is there, for its problems.
 fn account<'a>(integration: &mut Section<'a>, name: &'static str, is_chosen: Option<bool>) -> Option<Section<'a>> {
     let place = integration.place.key(name);
-    match (is_chosen, integration.has(name)) {
-        (Some(true), false) => {
+    match (is_chosen, integration.take(name)) {
+        (Some(true), None) => {
             let mend = format!("add [integrations.{name}] with the account's keys");
-            integration.take(name);
             place.problem("is missing", format!("the account, as the provider is \"{name}\""), mend);
             None
         }
-        (Some(false), true) => {
-            integration.take(name);
+        (Some(false), Some(_)) => {
             place.problem("is not used", "only the section of the provider that is named", "remove this section");
             None
         }
-        (_, true) => integration.take(name).and_then(Entry::section),
-        (_, false) => integration.take(name).and(None),
+        (_, entry) => entry.and_then(Entry::section),
     }
 }
 
@@ -53,7 +49,7 @@ fn twilio(mut section: Section<'_>) -> Option<TwilioSettings> {
     let account = "`AC` and 32 hexadecimal digits";
     let account_sid = section.require("account_sid", account).and_then(|entry| sid(entry, "AC", account));
     let auth_tokens = secrets(&mut section, "auth_token", "the account's auth token, or a list, newest first");
-    let base_url = base_url(&mut section, "base_url");
+    let base_url = section.take("base_url").and_then(Entry::server);
     let service = "`MG` and 32 hexadecimal digits";
     let messaging_service_sid = section.take("messaging_service_sid").and_then(|entry| sid(entry, "MG", service));
     section.finish();
@@ -72,8 +68,8 @@ fn sid(entry: Entry<'_>, prefix: &str, expected: &str) -> Option<String> {
 fn intelepeer(mut section: Section<'_>) -> Option<IntelepeerSettings> {
     let account_secrets = secrets(&mut section, "account_secret", "the portal's Secret Input, or a list");
     let auth = intelepeer_auth(&mut section);
-    let base_url = base_url(&mut section, "base_url");
-    let login_url = self::base_url(&mut section, "login_url");
+    let base_url = section.take("base_url").and_then(Entry::server);
+    let login_url = section.take("login_url").and_then(Entry::server);
     let outcomes = [("resend", UnknownOutcome::Resend), ("dead_letter", UnknownOutcome::DeadLetter)];
     let unknown_outcome = section.take("unknown_outcome").and_then(|entry| entry.choice(&outcomes));
     section.finish();
@@ -115,12 +111,4 @@ fn intelepeer_auth(section: &mut Section<'_>) -> Option<IntelepeerAuth> {
 /// One required secret or several. None at all only when that was reported.
 fn secrets(section: &mut Section<'_>, key: &'static str, expected: &str) -> Vec<SecretString> {
     section.require(key, expected).map(Entry::secrets).unwrap_or_default()
-}
-
-fn base_url(section: &mut Section<'_>, key: &'static str) -> Option<String> {
-    let entry = section.take(key)?;
-    let place = entry.place.clone();
-    let url = entry.address(address::server)?;
-    options::notice_plain_http(&place, &url);
-    Some(url)
 }

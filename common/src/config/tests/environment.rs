@@ -4,7 +4,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{WHOLE, environment, no_environment, problems, whole_environment};
 use crate::config::{BrokerUrl, Config};
-use crate::integration::{Integration, ProviderSettings};
+use crate::integration::{AssistantAuth, AssistantSettings, Integration, ProviderSettings};
 
 fn load(text: &str, pairs: &[(&str, &str)]) -> Config {
     let mut all = whole_environment();
@@ -71,6 +71,14 @@ fn a_secret_in_a_variable_may_refer_or_list() {
         let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.expose_secret()).collect();
         assert_eq!(tokens, expected, "{value}");
     }
+}
+
+#[test]
+fn a_table_in_a_variable_is_read_as_toml() {
+    let name = "SWITCHBOARD__INTEGRATIONS__0__ASSISTANT__AUTH";
+    let config = load(WHOLE, &[(name, "{ kind = 'bearer', token = 't' }")]);
+    let AssistantSettings::Watsonx(watsonx) = first(&config).assistant else { panic!("not watsonx") };
+    assert!(matches!(&watsonx.locations[0].auth, AssistantAuth::Bearer(_)));
 }
 
 #[test]

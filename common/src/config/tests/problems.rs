@@ -14,7 +14,7 @@ concurrency = 0
 [[integrations]]
 id = "support"
 provider = "twillio"
-numbers = ["2125550100x"]
+numbers = ["212-555-0100"]
 
 [integrations.twilio]
 account_sid = "AC0123456789abcdef0123456789abcdef"
@@ -244,4 +244,15 @@ fn a_problem_names_the_integration() {
 fn one_table_is_not_a_list_of_tables() {
     let found = problems("[integrations]\nid = 'support'", &no_environment());
     assert!(found[0].starts_with("integrations: is a table") && found[0].contains("[[…]]"), "{found:#?}");
+}
+
+#[test]
+fn no_whole_number_is_shown() {
+    for numbers in
+        ["'+13105550199'", "['+13105550199', '+13105550199']", "['13105550199']", "[13105550199]", "['+13105550199?']"]
+    {
+        let text = format!("[[integrations]]\nid = 'a'\nprovider = 'twilio'\nnumbers = {numbers}");
+        let shown = report(&Config::from_toml(&text, &no_environment()));
+        assert!(!shown.contains("3105550199"), "{shown}");
+    }
 }
