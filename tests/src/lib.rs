@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod conformance;
+pub mod house;
 pub mod samples;
 pub mod servers;

@@ -1,0 +1,316 @@
+//! A whole Switchboard in this process: the real ingress, workers and sender on real HTTP, with the simulator as
+//! provider, assistant, phone and judge. On servers each role has connections of its own, as separate processes have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::Depths;
+use common::clock::Clock;
+use common::config::{BrokerUrl, Config, StoreUrl};
+use common::integration::{
+    AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
+    ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
+};
+use common::message::IntegrationId;
+use common::operations::{self, Health};
+use common::ports::Ports;
+use common::shutdown::Shutdown;
+use simulator::{Message, Simulator, SimulatorConfig, Text, WebhookAnswer};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::servers;
+
+/// Long enough for a busy machine, short enough to notice that something hangs.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a house is built.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// Where queues and records are.
+    pub backend: Backend,
+    /// Who carries the texts.
+    pub provider: Provider,
+    /// Who answers.
+    pub assistant: Assistant,
+    /// How many workers run.
+    pub workers: usize,
+    /// The integration's options.
+    pub options: Options,
+}
+
+/// Where queues and records are.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// A file in a temporary directory.
+    Embedded,
+    /// RabbitMQ and Redis.
+    Servers {
+        /// RabbitMQ's URL.
+        amqp: String,
+        /// Redis's URL.
+        redis: String,
+    },
+}
+
+impl Backend {
+    /// The servers that the tests of this process share.
+    #[must_use]
+    pub fn shared_servers() -> Self {
+        Self::Servers {
+            amqp: servers::shared_amqp_url().to_owned(),
+            redis: servers::shared_redis_url().to_owned(),
+        }
+    }
+}
+
+/// Who carries the texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Simulated Twilio.
+    Twilio,
+    /// Simulated IntelePeer, with its user and password.
+    Intelepeer,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assistant {
+    /// The built-in dialogue.
+    Scripted,
+    /// Simulated watsonx Assistant, on the newer paths with an API key.
+    Watsonx,
+}
+
+impl Blueprint {
+    /// One worker, Twilio and simulated watsonx on `backend`.
+    #[must_use]
+    pub fn new(backend: Backend) -> Self {
+        // Tests send faster than any carrier would let them.
+        let options = Options { rate_per_second: 1000.0, ..Options::default() };
+        Self { backend, provider: Provider::Twilio, assistant: Assistant::Watsonx, workers: 1, options }
+    }
+}
+
+/// A running Switchboard.
+#[derive(Debug)]
+pub struct House {
+    /// Provider, assistant, phone, judge.
+    pub simulator: Simulator,
+    /// Our number.
+    pub number: String,
+    /// Where ingress listens, without a trailing slash.
+    pub url: String,
+    /// Where health and metrics are, without a trailing slash.
+    pub operations_url: String,
+    /// A view of the queues and records.
+    pub ports: Ports,
+    config: Config,
+    shutdown: Shutdown,
+    roles: Vec<JoinHandle<()>>,
+    _directory: TempDir,
+}
+
+impl House {
+    /// Builds and opens a house.
+    ///
+    /// # Panics
+    /// When it cannot be built.
+    pub async fn open(blueprint: Blueprint) -> Self {
+        let simulator = Simulator::start(SimulatorConfig::demo()).await.expect("the simulator starts");
+        let ingress = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let operations = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", ingress.local_addr().expect("it is bound"));
+        let operations_url = format!("http://{}", operations.local_addr().expect("it is bound"));
+        let (provider, number) = provider(blueprint.provider, &simulator);
+        simulator.set_webhook(&number, &format!("{url}/webhooks/support/messages"));
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let integration = Integration {
+            id: IntegrationId::parse("support").expect("it is an id"),
+            numbers: Vec::new(),
+            provider,
+            assistant: assistant(blueprint.assistant, &simulator),
+            options: blueprint.options.clone(),
+        };
+        let mut config = Config::embedded(directory.path().to_owned(), vec![integration]);
+        config.ingress.public_url = Some(url.clone());
+        config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
+        config.broker.partitions = 4;
+        config.store.prefix.clone_from(&config.broker.prefix);
+        config.shutdown_grace = Duration::from_secs(10);
+        if let Backend::Servers { amqp, redis } = &blueprint.backend {
+            config.broker.url = BrokerUrl::Amqp(vec![amqp.as_str().into()]);
+            config.store.url = StoreUrl::Redis(redis.as_str().into());
+        }
+        let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+        let shutdown = Shutdown::new(config.shutdown_grace);
+        let roles = Vec::new();
+        let mut house =
+            Self { simulator, number, url, operations_url, ports, config, shutdown, roles, _directory: directory };
+        house.start_roles(ingress, operations, blueprint.workers);
+        house
+    }
+
+    fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
+        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
+        let health = Health {
+            broker: Arc::clone(&self.ports.broker),
+            store: Some(Arc::clone(&self.ports.store)),
+            stages: Vec::new(),
+            clock: self.ports.clock.clone(),
+        };
+        self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown.clone())));
+        self.roles.push(tokio::spawn(async move {
+            ingress::run(ingress, &config, ports.broker, ports.clock, shutdown).await.expect("ingress runs");
+        }));
+        for _ in 0..workers {
+            self.add_worker();
+        }
+        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
+        self.roles.push(tokio::spawn(async move {
+            sender::run(&config, ports, shutdown).await.expect("the sender runs");
+        }));
+    }
+
+    /// Starts one more worker, which can be stopped on its own.
+    pub fn add_worker(&mut self) -> Shutdown {
+        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.child());
+        let stop = shutdown.clone();
+        self.roles.push(tokio::spawn(async move {
+            worker::run(&config, ports, shutdown).await.expect("the worker runs");
+        }));
+        stop
+    }
+
+    fn role_ports(&self) -> Ports {
+        match self.config.broker.url {
+            BrokerUrl::Embedded => self.ports.clone(),
+            BrokerUrl::Amqp(_) => Ports::open(&self.config, Clock::system()).expect("the ports open"),
+        }
+    }
+
+    /// Texts `body` as `customer` and returns how the webhook answered.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn text(&self, customer: &str, body: &str) -> WebhookAnswer {
+        self.simulator.phone().text(customer, &self.number, body).await.expect("the webhook answers")
+    }
+
+    /// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the
+    /// same id.
+    ///
+    /// # Panics
+    /// When it is not accepted in time.
+    pub async fn text_until_accepted(&self, customer: &str, body: &str) {
+        let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
+        let text = Text::new(customer, &self.number, body).with_id(sid);
+        let accepted = async {
+            loop {
+                let answer = self.simulator.phone().send(text.clone()).await.expect("the webhook answers");
+                match answer.status {
+                    200 | 204 => return,
+                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                    status => panic!("the webhook answered {status}: {}", answer.body),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
+    }
+
+    /// The bodies of the first `count` replies to `customer`, once they have come.
+    ///
+    /// # Panics
+    /// When they do not come in time.
+    pub async fn replies(&self, customer: &str, count: usize) -> Vec<String> {
+        let replies = self.simulator.phone().wait_for_replies(customer, count, DEADLINE).await;
+        replies.expect("the replies come in time").into_iter().map(|reply| reply.body).collect()
+    }
+
+    /// Everything the provider accepted for `customer` so far.
+    #[must_use]
+    pub fn sent_to(&self, customer: &str) -> Vec<Message> {
+        self.simulator.phone().replies(customer)
+    }
+
+    /// Waits until the queues' depths are as `wanted` says.
+    ///
+    /// # Panics
+    /// When they do not get there in time.
+    pub async fn await_depths(&self, wanted: impl Fn(&Depths) -> bool) -> Depths {
+        let reached = async {
+            loop {
+                if let Some(depths) = self.ports.broker.depths().await.ok().filter(&wanted) {
+                    return depths;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let reached = tokio::time::timeout(DEADLINE, reached).await;
+        match reached {
+            Ok(depths) => depths,
+            Err(_) => panic!("the depths stayed at {:?}", self.ports.broker.depths().await),
+        }
+    }
+
+    /// Stops every role and asserts that nothing is left but `dead` dead letters: the conservation law.
+    ///
+    /// # Panics
+    /// When something is left, or a role failed.
+    pub async fn close(self, dead: u64) {
+        self.await_depths(|depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0).await;
+        self.shutdown.start();
+        for role in self.roles {
+            tokio::time::timeout(DEADLINE, role).await.expect("the role stops in time").expect("the role ends well");
+        }
+        let depths = self.ports.broker.depths().await.expect("the broker answers");
+        assert_eq!(depths, Depths { dead, ..Depths::default() }, "what is left when all roles have stopped");
+    }
+}
+
+fn provider(provider: Provider, simulator: &Simulator) -> (ProviderSettings, String) {
+    let accounts = SimulatorConfig::demo();
+    match provider {
+        Provider::Twilio => {
+            let settings = TwilioSettings {
+                base_url: simulator.url().to_owned(),
+                ..TwilioSettings::new(accounts.twilio.account_sid, vec![accounts.twilio.auth_token])
+            };
+            (ProviderSettings::Twilio(settings), accounts.twilio.numbers[0].number.clone())
+        }
+        Provider::Intelepeer => {
+            let account = accounts.intelepeer;
+            let auth = IntelepeerAuth::Login { username: account.username, password: account.password };
+            let settings = IntelepeerSettings {
+                base_url: simulator.url().to_owned(),
+                login_url: simulator.url().to_owned(),
+                ..IntelepeerSettings::new(vec![account.secret], auth)
+            };
+            (ProviderSettings::Intelepeer(settings), account.numbers[0].number.clone())
+        }
+    }
+}
+
+fn assistant(assistant: Assistant, simulator: &Simulator) -> AssistantSettings {
+    let instance = SimulatorConfig::demo().watsonx;
+    match assistant {
+        Assistant::Scripted => AssistantSettings::Scripted(ScriptedSettings::default()),
+        Assistant::Watsonx => {
+            let location = WatsonxLocation {
+                url: format!("{}/instances/test", simulator.url()),
+                assistant_id: instance.assistant_id,
+                environment_id: Some(instance.environment_id),
+                version: "2024-08-25".to_owned(),
+                auth: AssistantAuth::ApiKey(instance.api_keys[0].clone()),
+            };
+            let settings = WatsonxSettings {
+                timeout: Duration::from_secs(5),
+                retries: 1,
+                retry_interval: Duration::from_millis(50),
+                ..WatsonxSettings::new(vec![location])
+            };
+            AssistantSettings::Watsonx(Box::new(settings))
+        }
+    }
+}
