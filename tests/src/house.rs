@@ -118,6 +118,9 @@ impl House {
     /// # Panics
     /// When it cannot be built.
     pub async fn open(blueprint: Blueprint) -> Self {
+        if let Some(filter) = servers::environment("TEST_LOG") {
+            common::telemetry::init_logs(&filter, common::telemetry::LogFormat::Text);
+        }
         let simulator = Simulator::start(SimulatorConfig::demo()).await.expect("the simulator starts");
         let ingress = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let operations = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -259,6 +262,7 @@ impl House {
     /// # Panics
     /// When something is left, or a role failed.
     pub async fn close(self, dead: u64) {
+        self.await_receipts().await;
         self.await_depths(|depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0).await;
         self.shutdown.start();
         for role in self.roles {
@@ -266,6 +270,22 @@ impl House {
         }
         let depths = self.ports.broker.depths().await.expect("the broker answers");
         assert_eq!(depths, Depths { dead, ..Depths::default() }, "what is left when all roles have stopped");
+    }
+}
+
+impl House {
+    /// Waits until the provider has reported on everything it accepted: sent, then delivered.
+    async fn await_receipts(&self) {
+        let all_told = async {
+            loop {
+                let asked = self.simulator.messages().iter().filter(|sent| sent.status_callback.is_some()).count();
+                if self.simulator.callbacks().len() >= 2 * asked {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, all_told).await.expect("every receipt is posted in time");
     }
 }
 

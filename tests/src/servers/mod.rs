@@ -62,8 +62,8 @@ fn shared() -> Result<Shared> {
     Ok(Shared { amqp_url: url()?, redis_url: url()?, _keeper: Some(keeper) })
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which servers to use")]
-fn environment(name: &str) -> Option<String> {
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which servers to use and what to log")]
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
