@@ -13,14 +13,6 @@ use crate::failure::Failure;
 
 pub use database::Database;
 
-/// An empty database of the newest schema, for tests of the statements.
-#[cfg(test)]
-pub(crate) fn migrated() -> rusqlite::Connection {
-    let mut connection = rusqlite::Connection::open_in_memory().unwrap();
-    schema::migrate(&mut connection).unwrap();
-    connection
-}
-
 /// Records in the embedded database. A commit is one transaction on one writer thread, so its failure means that nothing
 /// has changed: it is never of unknown outcome.
 #[derive(Debug, Clone)]
@@ -59,4 +51,12 @@ impl Store for EmbeddedStore {
     async fn check(&self) -> Result<(), Failure> {
         self.database.check().await
     }
+}
+
+/// An empty database of the newest schema, for tests of the statements.
+#[cfg(test)]
+pub(crate) fn migrated() -> rusqlite::Connection {
+    let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection).unwrap();
+    connection
 }
