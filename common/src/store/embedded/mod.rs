@@ -1,6 +1,9 @@
 //! The embedded store: records in the SQLite file that the embedded broker uses too.
 
-use std::path::Path;
+mod database;
+mod records;
+mod schema;
+mod writer;
 
 use async_trait::async_trait;
 
@@ -8,42 +11,44 @@ use super::{Commit, Key, Record, Store, Write};
 use crate::clock::Clock;
 use crate::failure::Failure;
 
-/// The one SQLite file of an embedded installation, with its one writer thread. Cheap to clone.
+pub use database::Database;
+
+/// Records in the embedded database. A commit is one transaction on one writer thread, so its failure means that nothing
+/// has changed: it is never of unknown outcome.
 #[derive(Debug, Clone)]
-pub struct Database;
-
-impl Database {
-    /// Opens (or makes) the database in `data_dir`.
-    pub fn open(_data_dir: &Path) -> Result<Self, Failure> {
-        Ok(Self)
-    }
-    /// A database in memory, for tests.
-    pub fn in_memory() -> Result<Self, Failure> {
-        Ok(Self)
-    }
+pub struct EmbeddedStore {
+    database: Database,
+    clock: Clock,
 }
-
-/// Records in the embedded database.
-#[derive(Debug)]
-pub struct EmbeddedStore;
 
 impl EmbeddedStore {
     /// The records of `database`, expiring by `clock`.
     #[must_use]
-    pub fn new(_database: Database, _clock: Clock) -> Self {
-        Self
+    pub fn new(database: Database, clock: Clock) -> Self {
+        Self { database, clock }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now().as_millisecond()
     }
 }
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn get(&self, _keys: &[Key]) -> Result<Vec<Option<Record>>, Failure> {
-        Err(Failure::permanent("placeholder"))
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Failure> {
+        let (keys, now_ms) = (keys.to_vec(), self.now_ms());
+        let read = move |connection: &rusqlite::Connection| {
+            keys.iter().map(|key| records::read(connection, key, now_ms)).collect()
+        };
+        self.database.run(read).await
     }
-    async fn commit(&self, _writes: &[Write]) -> Result<Commit, Failure> {
-        Err(Failure::permanent("placeholder"))
+
+    async fn commit(&self, writes: &[Write]) -> Result<Commit, Failure> {
+        let (writes, now_ms) = (writes.to_vec(), self.now_ms());
+        self.database.run(move |connection| records::commit(connection, &writes, now_ms)).await
     }
+
     async fn check(&self) -> Result<(), Failure> {
-        Err(Failure::permanent("placeholder"))
+        self.database.check().await
     }
 }

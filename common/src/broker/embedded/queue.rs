@@ -1,0 +1,193 @@
+//! The SQL of the queues. A message's number is its place: higher numbers come later.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::super::{Depths, Destination, Outgoing, Reason, Stage};
+
+/// At most this many messages are read at a time, so memory stays flat however long the queue is.
+const FETCHED_AT_ONCE: u32 = 64;
+
+/// At most this many parked messages move to their queue's end at a time.
+const RELEASED_AT_ONCE: u32 = 256;
+
+/// A message as it lies in the queue.
+pub(super) struct Queued {
+    pub(super) number: i64,
+    pub(super) payload: Bytes,
+}
+
+/// What a look into a stage's queue found.
+pub(super) struct Fetched {
+    /// The next messages, oldest first.
+    pub(super) messages: Vec<Queued>,
+    /// When the next parked message is due.
+    pub(super) next_due_ms: Option<i64>,
+}
+
+/// Whether messages were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All of them are in the file.
+    All,
+    /// This stage has no room: none of them was taken.
+    Full(Stage),
+}
+
+/// Adds `messages` in order, unless a stage would then hold more than `row_limit` waiting and parked ones.
+pub(super) fn add(
+    connection: &Connection,
+    messages: &[Outgoing],
+    row_limit: u64,
+    now_ms: i64,
+) -> rusqlite::Result<Taken> {
+    if let Some(stage) = stage_without_room(connection, messages, row_limit)? {
+        return Ok(Taken::Full(stage));
+    }
+    insert(connection, messages, now_ms)?;
+    Ok(Taken::All)
+}
+
+/// Takes a message off its queue and adds what it caused. If somebody took it off before, its effects are there already
+/// and these are not added again.
+pub(super) fn settle(
+    connection: &Connection,
+    number: i64,
+    effects: &[Outgoing],
+    row_limit: u64,
+    now_ms: i64,
+) -> rusqlite::Result<Taken> {
+    if let Some(stage) = stage_without_room(connection, effects, row_limit)? {
+        return Ok(Taken::Full(stage));
+    }
+    let taken_off = connection.prepare_cached("DELETE FROM messages WHERE number = ?1")?.execute([number])?;
+    if taken_off > 0 {
+        insert(connection, effects, now_ms)?;
+    }
+    Ok(Taken::All)
+}
+
+/// Moves parked messages that are due to the end of the queue, then reads the next ones after `after`.
+pub(super) fn fetch(connection: &Connection, stage: Stage, after: i64, now_ms: i64) -> rusqlite::Result<Fetched> {
+    const SELECT: &str =
+        "SELECT number, payload FROM messages WHERE stage = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+    if next_due_ms(connection, stage)?.is_some_and(|due_ms| due_ms <= now_ms) {
+        release_due(connection, stage, now_ms)?;
+    }
+    let queued =
+        |row: &rusqlite::Row<'_>| Ok(Queued { number: row.get(0)?, payload: Bytes::from(row.get::<_, Vec<u8>>(1)?) });
+    let messages = connection
+        .prepare_cached(SELECT)?
+        .query_map(params![stage.as_str(), after, FETCHED_AT_ONCE], queued)?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Fetched { messages, next_due_ms: next_due_ms(connection, stage)? })
+}
+
+/// How much lies where, from the counters.
+pub(super) fn depths(connection: &Connection) -> rusqlite::Result<Depths> {
+    let all =
+        |place| -> rusqlite::Result<u64> { Stage::ALL.iter().map(|stage| depth(connection, *stage, place)).sum() };
+    Ok(Depths {
+        inbound: depth(connection, Stage::Inbound, "messages")?,
+        outbound: depth(connection, Stage::Outbound, "messages")?,
+        receipts: depth(connection, Stage::Receipts, "messages")?,
+        delayed: all("delayed")?,
+        dead: all("dead_letters")?,
+    })
+}
+
+fn insert(connection: &Connection, messages: &[Outgoing], now_ms: i64) -> rusqlite::Result<()> {
+    for message in messages {
+        match &message.destination {
+            Destination::Work(stage) => add_work(connection, *stage, message)?,
+            Destination::Delayed(stage, delay) => {
+                add_delayed(connection, *stage, message, now_ms.saturating_add(whole_ms(*delay)))?;
+            }
+            Destination::Dead(stage, reason) => add_dead(connection, *stage, message, reason, now_ms)?,
+        }
+    }
+    Ok(())
+}
+
+fn depth(connection: &Connection, stage: Stage, place: &str) -> rusqlite::Result<u64> {
+    const SELECT: &str = "SELECT depth FROM depths WHERE stage = ?1 AND place = ?2";
+    let depth: i64 = connection.prepare_cached(SELECT)?.query_row(params![stage.as_str(), place], |row| row.get(0))?;
+    Ok(u64::try_from(depth).unwrap_or_default())
+}
+
+/// Parked messages and dead letters always find room: refusing them would only keep the message they came from.
+fn stage_without_room(
+    connection: &Connection,
+    messages: &[Outgoing],
+    row_limit: u64,
+) -> rusqlite::Result<Option<Stage>> {
+    for stage in Stage::ALL {
+        let added = messages.iter().filter(|m| m.destination == Destination::Work(stage)).count();
+        if added == 0 {
+            continue;
+        }
+        let held = depth(connection, stage, "messages")? + depth(connection, stage, "delayed")?;
+        if held.saturating_add(u64::try_from(added).unwrap_or(u64::MAX)) > row_limit {
+            return Ok(Some(stage));
+        }
+    }
+    Ok(None)
+}
+
+fn add_work(connection: &Connection, stage: Stage, message: &Outgoing) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO messages (stage, id, key, trace, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (id, key) = names(message);
+    let row = params![stage.as_str(), id, key, message.trace, &message.payload[..]];
+    connection.prepare_cached(INSERT)?.execute(row).map(drop)
+}
+
+fn add_delayed(connection: &Connection, stage: Stage, message: &Outgoing, due_at_ms: i64) -> rusqlite::Result<()> {
+    const INSERT: &str =
+        "INSERT INTO delayed (stage, id, key, trace, payload, due_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (id, key) = names(message);
+    let row = params![stage.as_str(), id, key, message.trace, &message.payload[..], due_at_ms];
+    connection.prepare_cached(INSERT)?.execute(row).map(drop)
+}
+
+fn add_dead(
+    connection: &Connection,
+    stage: Stage,
+    message: &Outgoing,
+    reason: &Reason,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO dead_letters (stage, id, key, trace, payload, reason, detail, died_at_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let (id, key) = names(message);
+    let (payload, name, detail) = (&message.payload[..], reason.name, &reason.detail);
+    let row = params![stage.as_str(), id, key, message.trace, payload, name, detail, now_ms];
+    connection.prepare_cached(INSERT)?.execute(row).map(drop)
+}
+
+fn names(message: &Outgoing) -> (Option<String>, Option<String>) {
+    (message.id.map(|id| id.to_string()), message.key.map(|key| key.to_hex()))
+}
+
+fn next_due_ms(connection: &Connection, stage: Stage) -> rusqlite::Result<Option<i64>> {
+    const SELECT: &str = "SELECT due_at_ms FROM delayed WHERE stage = ?1 ORDER BY due_at_ms LIMIT 1";
+    connection.prepare_cached(SELECT)?.query_row([stage.as_str()], |row| row.get(0)).optional()
+}
+
+fn release_due(connection: &Connection, stage: Stage, now_ms: i64) -> rusqlite::Result<()> {
+    const MOVE: &str = "INSERT INTO messages (stage, id, key, trace, payload)
+        SELECT stage, id, key, trace, payload FROM delayed
+        WHERE stage = ?1 AND due_at_ms <= ?2 ORDER BY due_at_ms, number LIMIT ?3";
+    const REMOVE: &str = "DELETE FROM delayed WHERE number IN
+        (SELECT number FROM delayed WHERE stage = ?1 AND due_at_ms <= ?2 ORDER BY due_at_ms, number LIMIT ?3)";
+    for statement in [MOVE, REMOVE] {
+        connection.prepare_cached(statement)?.execute(params![stage.as_str(), now_ms, RELEASED_AT_ONCE])?;
+    }
+    Ok(())
+}
+
+/// Whole milliseconds, rounded up: at least this long.
+fn whole_ms(delay: Duration) -> i64 {
+    i64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,155 @@
+//! The one SQLite file of an embedded installation, shared by its broker and its store.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::schema::{SchemaError, migrate};
+use super::writer::{self, Job, Task};
+use crate::failure::Failure;
+
+const FILE_NAME: &str = "switchboard.db";
+const LOCK_NAME: &str = "switchboard.lock";
+
+/// Jobs that may wait for the writer; callers beyond wait for room, so memory stays bounded.
+const MAX_WAITING: usize = 1024;
+
+/// The embedded database, with its one writer thread. Cheap to clone; dropping the last clone writes what was taken and
+/// frees the file.
+#[derive(Debug, Clone)]
+pub struct Database(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Database {
+    /// Opens `switchboard.db` in `data_dir`, or makes both. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// Misconfigured when another process uses the directory, it cannot be written, or a newer release made the file;
+    /// transient when the disk fails.
+    pub fn open(data_dir: &Path) -> Result<Self, Failure> {
+        let named = data_dir.display();
+        let unusable = |e: std::io::Error| {
+            Failure::misconfigured(format!("the data directory {named} cannot be used")).caused_by(e)
+        };
+        make_private_dir(data_dir).map_err(unusable)?;
+        let lock = File::create(data_dir.join(LOCK_NAME)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::misconfigured(format!("another switchboard process uses {named}")));
+            }
+            Err(TryLockError::Error(e)) => return Err(unusable(e)),
+        }
+        let connection = Connection::open(data_dir.join(FILE_NAME)).map_err(|e| cannot_open(&e))?;
+        Self::start(connection, Some(lock))
+    }
+
+    /// A database in memory, for tests. It is gone with its last clone.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn in_memory() -> Result<Self, Failure> {
+        Self::start(Connection::open_in_memory().map_err(|e| cannot_open(&e))?, None)
+    }
+
+    fn start(mut connection: Connection, lock: Option<File>) -> Result<Self, Failure> {
+        configure(&connection).map_err(|e| cannot_open(&e))?;
+        migrate(&mut connection).map_err(|e| match e {
+            SchemaError::Newer(_) => Failure::misconfigured("the embedded database cannot be used").caused_by(e),
+            SchemaError::Sqlite(e) => cannot_open(&e),
+        })?;
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        let work = move || {
+            writer::run(&connection, waiting);
+            // The file is closed before the next process may open it.
+            drop(connection);
+            drop(lock);
+        };
+        let thread = thread::Builder::new().name("embedded-db".to_owned()).spawn(work);
+        let thread = thread.map_err(|e| Failure::transient("cannot start the database's thread").caused_by(e))?;
+        Ok(Self(Arc::new(Handle { jobs: Some(jobs), thread: Some(thread) })))
+    }
+
+    /// Runs `work` in a transaction of its own and returns once that is durable.
+    ///
+    /// # Errors
+    /// Transient, and nothing of `work` stays: it failed, or the commit did.
+    pub(crate) async fn run<T, Work>(&self, work: Work) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        Work: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.run_then(work, |_| {}).await
+    }
+
+    /// Like [`Database::run`]; `then` is called once `work` is durable, even when this future was dropped meanwhile.
+    /// It runs on the writer thread and must not block.
+    pub(crate) async fn run_then<T, Work, Then>(&self, work: Work, then: Then) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        Work: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        Then: FnOnce(&T) + Send + 'static,
+    {
+        let gone = || Failure::transient("the embedded database's thread has ended");
+        let (caller, answer) = oneshot::channel();
+        let jobs = self.0.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Box::new(Task::new(work, then, caller))).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Makes one small durable write.
+    ///
+    /// # Errors
+    /// When a write would fail now.
+    pub(crate) async fn check(&self) -> Result<(), Failure> {
+        const COUNT: &str =
+            "INSERT INTO probe (only, checks) VALUES (1, 1) ON CONFLICT DO UPDATE SET checks = checks + 1";
+        self.run(|connection| connection.prepare_cached(COUNT)?.execute([]).map(drop)).await
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedded database's thread has panicked");
+        }
+    }
+}
+
+/// Texts and numbers lie in it: only our own user may look.
+fn make_private_dir(dir: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // auto_vacuum counts only before the first page is written, so it comes first.
+    connection.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA busy_timeout = 5000;
+         PRAGMA foreign_keys = ON;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn cannot_open(error: &rusqlite::Error) -> Failure {
+    writer::failure("the embedded database cannot be opened", error)
+}

@@ -1,0 +1,130 @@
+//! The tables of the embedded database, as numbered steps: `PRAGMA user_version` says how many a file has behind it.
+
+use rusqlite::Connection;
+
+/// Each release appends its changes; a step that was released is never edited.
+const STEPS: [&str; 1] = [r"
+-- Records of the store. A put replaces the row, so its version is new and, by AUTOINCREMENT, never seen before.
+CREATE TABLE records (
+    version       INTEGER PRIMARY KEY AUTOINCREMENT,
+    scope         TEXT    NOT NULL,
+    name          TEXT    NOT NULL,
+    value         BLOB    NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    UNIQUE (scope, name)
+);
+CREATE INDEX records_by_expiry ON records (expires_at_ms);
+
+-- Messages that wait for or are held by a consumer, in the order of their numbers.
+CREATE TABLE messages (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    stage   TEXT    NOT NULL,
+    id      TEXT,
+    key     TEXT,
+    trace   TEXT    NOT NULL,
+    payload BLOB    NOT NULL
+);
+CREATE INDEX messages_by_stage ON messages (stage, number);
+
+-- Messages parked until a moment; then they move to the end of `messages`.
+CREATE TABLE delayed (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    stage     TEXT    NOT NULL,
+    id        TEXT,
+    key       TEXT,
+    trace     TEXT    NOT NULL,
+    payload   BLOB    NOT NULL,
+    due_at_ms INTEGER NOT NULL
+);
+CREATE INDEX delayed_by_due ON delayed (stage, due_at_ms, number);
+
+-- Messages set aside for a person.
+CREATE TABLE dead_letters (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    stage      TEXT    NOT NULL,
+    id         TEXT,
+    key        TEXT,
+    trace      TEXT    NOT NULL,
+    payload    BLOB    NOT NULL,
+    reason     TEXT    NOT NULL,
+    detail     TEXT    NOT NULL,
+    died_at_ms INTEGER NOT NULL
+);
+
+-- How many rows each table has for each stage, kept by triggers so that nobody counts rows.
+CREATE TABLE depths (
+    stage TEXT    NOT NULL,
+    place TEXT    NOT NULL,
+    depth INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (stage, place)
+) WITHOUT ROWID;
+INSERT INTO depths (stage, place)
+    SELECT stages.column1, places.column1
+    FROM (VALUES ('inbound'), ('outbound'), ('receipts')) AS stages,
+         (VALUES ('messages'), ('delayed'), ('dead_letters')) AS places;
+CREATE TRIGGER messages_in AFTER INSERT ON messages BEGIN
+    UPDATE depths SET depth = depth + 1 WHERE stage = NEW.stage AND place = 'messages';
+END;
+CREATE TRIGGER messages_out AFTER DELETE ON messages BEGIN
+    UPDATE depths SET depth = depth - 1 WHERE stage = OLD.stage AND place = 'messages';
+END;
+CREATE TRIGGER delayed_in AFTER INSERT ON delayed BEGIN
+    UPDATE depths SET depth = depth + 1 WHERE stage = NEW.stage AND place = 'delayed';
+END;
+CREATE TRIGGER delayed_out AFTER DELETE ON delayed BEGIN
+    UPDATE depths SET depth = depth - 1 WHERE stage = OLD.stage AND place = 'delayed';
+END;
+CREATE TRIGGER dead_letters_in AFTER INSERT ON dead_letters BEGIN
+    UPDATE depths SET depth = depth + 1 WHERE stage = NEW.stage AND place = 'dead_letters';
+END;
+CREATE TRIGGER dead_letters_out AFTER DELETE ON dead_letters BEGIN
+    UPDATE depths SET depth = depth - 1 WHERE stage = OLD.stage AND place = 'dead_letters';
+END;
+
+-- The one row that readiness checks write.
+CREATE TABLE probe (only INTEGER PRIMARY KEY CHECK (only = 1), checks INTEGER NOT NULL);
+"];
+
+/// Why a file cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    /// A newer release has changed it.
+    #[error("schema {0} is newer than {latest}, the newest this release reads", latest = STEPS.len())]
+    Newer(u32),
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Takes the steps that the file does not have behind it yet, each whole or not at all.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
+    let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let mut version = 0;
+    for step in STEPS {
+        version += 1;
+        if version <= done {
+            continue;
+        }
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    if done > version { Err(SchemaError::Newer(done)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing_and_a_newer_file_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        let depths: u32 = connection.query_row("SELECT count(*) FROM depths", [], |row| row.get(0)).unwrap();
+        assert_eq!(depths, 9);
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer(_))));
+    }
+}

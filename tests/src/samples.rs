@@ -1,0 +1,44 @@
+//! Sample conversations and envelopes for tests.
+
+use common::clock::Timestamp;
+use common::message::{
+    Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA,
+};
+
+/// The conversation of sample customer number `customer` (0 to 9,999).
+///
+/// # Panics
+/// If `customer` is larger.
+#[must_use]
+pub fn conversation(customer: u16) -> Conversation {
+    assert!(customer < 10_000, "sample customers are numbered up to 9,999");
+    let number = |text: &str| PhoneNumber::parse(text).expect("samples are well formed");
+    Conversation::new(number(&format!("+1303555{customer:04}")), number("+17205550100"))
+}
+
+/// The key of that conversation.
+#[must_use]
+pub fn key(customer: u16) -> ConversationKey {
+    conversation(customer).key(&integration())
+}
+
+/// Text number `number` of sample customer `customer`, saying `text`. Equal arguments give equal envelopes.
+#[must_use]
+pub fn text_from(customer: u16, number: u32, text: &str) -> Envelope {
+    let provider_message_id = format!("SM-{customer}-{number}");
+    let integration = integration();
+    Envelope {
+        schema: SCHEMA,
+        id: MessageId::of_provider(&integration, &provider_message_id),
+        integration,
+        conversation: conversation(customer),
+        accepted_at: Timestamp::UNIX_EPOCH,
+        attempts: Vec::new(),
+        trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        body: Body::Inbound(Inbound { provider_message_id, text: text.into(), media: Vec::new() }),
+    }
+}
+
+fn integration() -> IntegrationId {
+    IntegrationId::parse("support").expect("samples are well formed")
+}

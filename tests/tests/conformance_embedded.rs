@@ -1,0 +1,97 @@
+//! The embedded adapters pass both conformance suites, in memory and on a file.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use common::broker::Broker;
+use common::broker::embedded::EmbeddedBroker;
+use common::clock::Clock;
+use common::store::Store;
+use common::store::embedded::{Database, EmbeddedStore};
+use tempfile::TempDir;
+use tests::conformance::broker::BrokerFixture;
+use tests::conformance::store::StoreFixture;
+
+/// One process owns the file, so all connections are clones of one broker or share one database.
+struct Embedded {
+    open: Mutex<Option<(Database, EmbeddedBroker)>>,
+    dir: Option<TempDir>,
+}
+
+impl Embedded {
+    fn in_memory() -> Self {
+        Self { open: Mutex::new(Some(with_broker(Database::in_memory().unwrap()))), dir: None }
+    }
+
+    fn on_file() -> Self {
+        let dir = TempDir::new().unwrap();
+        let database = Database::open(dir.path()).unwrap();
+        Self { open: Mutex::new(Some(with_broker(database))), dir: Some(dir) }
+    }
+
+    fn restart(&self) {
+        let Some(dir) = &self.dir else { return };
+        let mut open = self.open.lock().unwrap();
+        // The file has one owner at a time: the old one goes first.
+        open.take();
+        *open = Some(with_broker(Database::open(dir.path()).unwrap()));
+    }
+
+    fn broker(&self) -> Arc<dyn Broker> {
+        Arc::new(self.open.lock().unwrap().as_ref().unwrap().1.clone())
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        let database = self.open.lock().unwrap().as_ref().unwrap().0.clone();
+        Arc::new(EmbeddedStore::new(database, Clock::system()))
+    }
+}
+
+fn with_broker(database: Database) -> (Database, EmbeddedBroker) {
+    let broker = EmbeddedBroker::new(database.clone(), Clock::system());
+    (database, broker)
+}
+
+#[async_trait]
+impl BrokerFixture for Embedded {
+    async fn connect(&self) -> Arc<dyn Broker> {
+        self.broker()
+    }
+
+    async fn reopen(&self) -> Arc<dyn Broker> {
+        self.restart();
+        self.broker()
+    }
+
+    fn most_held(&self, prefetch: u16) -> usize {
+        usize::from(prefetch) * 64
+    }
+}
+
+#[async_trait]
+impl StoreFixture for Embedded {
+    async fn connect(&self) -> Arc<dyn Store> {
+        self.store()
+    }
+
+    async fn reopen(&self) -> Arc<dyn Store> {
+        self.restart();
+        self.store()
+    }
+}
+
+mod broker_in_memory {
+    tests::broker_suite!(super::Embedded::in_memory());
+}
+
+mod broker_on_file {
+    tests::broker_suite!(super::Embedded::on_file());
+}
+
+mod store_in_memory {
+    tests::store_suite!(super::Embedded::in_memory());
+}
+
+mod store_on_file {
+    tests::store_suite!(super::Embedded::on_file());
+}
