@@ -1,5 +1,7 @@
 //! RabbitMQ and Redis pass both conformance suites, every case with a prefix of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

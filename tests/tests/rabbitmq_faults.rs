@@ -1,6 +1,8 @@
 //! The RabbitMQ broker against a node that closes connections, restarts, is killed, loses a queue or blocks publishers:
 //! traffic resumes by itself, nothing confirmed is lost, and each conversation's messages arrive in order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
