@@ -1,5 +1,7 @@
 //! The Redis store against a server that is restarted, killed, cut off, full or read-only.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use common::failure::FailureKind;

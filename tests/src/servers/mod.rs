@@ -41,7 +41,6 @@ struct Shared {
     _keeper: Option<Child>,
 }
 
-#[expect(clippy::panic, reason = "a test that asked for a server cannot go on without one")]
 static SHARED: LazyLock<Shared> =
     LazyLock::new(|| shared().unwrap_or_else(|error| panic!("no servers to test against: {error:#}")));
 

@@ -1,11 +1,11 @@
 //! One supervised connection: connects, declares, and begins again after every loss.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{Connection, Event};
 use secrecy::SecretString;
-use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::{declare, failure, node, version};
@@ -15,6 +15,9 @@ use crate::retry::RetryPolicy;
 
 /// How often the connection is looked at besides its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a queue that vanished stays away before we declare it again. RabbitMQ 3.10 moves a consumer whose queue is
+/// already there again to the new one instead of cancelling it, and then never delivers to it.
+const REDECLARE_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +156,7 @@ impl Supervisor {
                     None => return Failure::transient("the broker connection ended"),
                 },
                 () = self.redeclare.notified() => {
+                    tokio::time::sleep(REDECLARE_AFTER).await;
                     if let Err(failure) = declare::everything(connection, &self.topology).await {
                         return failure;
                     }

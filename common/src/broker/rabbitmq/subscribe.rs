@@ -61,7 +61,7 @@ impl Consumer {
                 Ok(open) => {
                     backoff.reset();
                     logged.clear();
-                    let ended = stop.run_until_cancelled(pump(&open.consumers, &deliveries)).await;
+                    let ended = stop.run_until_cancelled(pump(&open.consumers, &self.publisher, &deliveries)).await;
                     open.close().await;
                     let Some(why) = ended else { return };
                     why
@@ -104,8 +104,7 @@ impl Consumer {
             let consumer = open.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
             let refused = |error| failure::of_setup(&format!("cannot consume queue {queue}"), &error);
             let consumer = consumer.map_err(refused)?;
-            let publisher = Arc::clone(&self.publisher);
-            open.consumers.push((consumer, publisher));
+            open.consumers.push(consumer);
         }
         Ok(())
     }
@@ -122,7 +121,7 @@ fn priority(id: Uuid, queue: &str) -> i64 {
 /// A channel with its consumers.
 struct Open {
     channel: Channel,
-    consumers: Vec<(lapin::Consumer, Arc<Publisher>)>,
+    consumers: Vec<lapin::Consumer>,
 }
 
 impl Open {
@@ -138,13 +137,15 @@ impl Open {
 }
 
 /// Hands deliveries on until a consumer ends, and tells why it did. Each partition's stay in order.
-async fn pump(consumers: &[(lapin::Consumer, Arc<Publisher>)], deliveries: &mpsc::UnboundedSender<Taken>) -> String {
-    let streams = consumers.iter().map(|(consumer, publisher)| {
-        // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
-        consumer.clone().map(move |taken| Some((taken, publisher))).chain(stream::iter([None]))
-    });
+async fn pump(
+    consumers: &[lapin::Consumer],
+    publisher: &Arc<Publisher>,
+    deliveries: &mpsc::UnboundedSender<Taken>,
+) -> String {
+    // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
+    let streams = consumers.iter().map(|consumer| consumer.clone().map(Some).chain(stream::iter([None])));
     let mut merged = stream::select_all(streams);
-    while let Some(Some((taken, publisher))) = merged.next().await {
+    while let Some(Some(taken)) = merged.next().await {
         match taken {
             Ok(delivery) => {
                 let taken = Taken {
@@ -212,5 +213,28 @@ impl Settler for Settle {
             tracing::debug!("a delivery was no longer ours when it was settled");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_spread_evenly_and_only_those_of_a_worker_that_leaves_move() {
+        let topology = Topology::new("sb", 64);
+        let workers: Vec<_> = (1..=4).map(Uuid::from_u128).collect();
+        let owner = |workers: &[Uuid], partition| {
+            let queue = topology.queue(Stage::Inbound, partition);
+            *workers.iter().max_by_key(|id| priority(**id, &queue)).unwrap()
+        };
+        for worker in &workers {
+            let owned = (0..64).filter(|partition| owner(&workers, *partition) == *worker).count();
+            assert!((8..=26).contains(&owned), "{worker} has {owned} of 64");
+        }
+        for partition in 0..64 {
+            let (before, after) = (owner(&workers, partition), owner(&workers[..3], partition));
+            assert!(before == after || before == workers[3]);
+        }
     }
 }

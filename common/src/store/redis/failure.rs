@@ -1,6 +1,6 @@
 //! What an error of Redis means for the caller.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 
 use crate::failure::{Failure, FailureKind};
 
@@ -29,12 +29,11 @@ pub(super) fn of_write(error: &RedisError) -> Failure {
     described(kind, "redis did not confirm a write", error)
 }
 
-/// Whether an operator has to mend credentials or permissions first.
+/// Whether an operator has to mend credentials, permissions or the address first. `MOVED` comes from a cluster, which
+/// wants a client (or a proxy) that knows all its nodes.
 fn is_misconfigured(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(ServerErrorKind::NoPerm)
-    ) || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+    matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "MOVED" | "CROSSSLOT"))
 }
 
 /// The server's own code (`OOM`, `LOADING`, …) is told, its sentence is not: it may quote a key.

@@ -1,0 +1,272 @@
+//! The RabbitMQ broker against a node that closes connections, restarts, is killed, loses a queue or blocks publishers:
+//! traffic resumes by itself, nothing confirmed is lost, and each conversation's messages arrive in order.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::rabbitmq::RabbitMq;
+use common::broker::{Broker, Delivery, Destination, Outgoing, Stage, Topology};
+use common::failure::FailureKind;
+use common::message::ConversationKey;
+use tests::servers::RabbitMqServer;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+const CONVERSATIONS: u64 = 6;
+/// Longer than any call may take: its own deadline is 10 s.
+const NO_CALL_TAKES: Duration = Duration::from_secs(12);
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
+
+fn broker_of(server: &RabbitMqServer) -> Arc<RabbitMq> {
+    Arc::new(RabbitMq::new(vec![server.url().into()], Topology::new("faults", 4)))
+}
+
+fn message(conversation: u64, number: u64) -> Outgoing {
+    Outgoing {
+        destination: Destination::Work(Stage::Inbound),
+        id: None,
+        key: ConversationKey::from_hex(&format!("{conversation:016x}{:016x}", 0)),
+        trace: String::new(),
+        payload: format!("{conversation} {number}").into(),
+    }
+}
+
+fn read(delivery: &Delivery) -> (u64, u64) {
+    let text = std::str::from_utf8(&delivery.payload).unwrap();
+    let (conversation, number) = text.split_once(' ').unwrap();
+    (conversation.parse().unwrap(), number.parse().unwrap())
+}
+
+/// Publishes every conversation's numbers in order, each until it is confirmed, and takes them off again.
+struct Traffic {
+    stop: CancellationToken,
+    publishers: Vec<JoinHandle<u64>>,
+    consumer: JoinHandle<BTreeMap<u64, Vec<u64>>>,
+    /// How many were confirmed, and how many were handled.
+    confirmed: watch::Receiver<u64>,
+    handled: watch::Receiver<u64>,
+    done: CancellationToken,
+}
+
+impl Traffic {
+    fn start(broker: &Arc<RabbitMq>) -> Self {
+        let (stop, done) = (CancellationToken::new(), CancellationToken::new());
+        let (count_confirmed, confirmed) = watch::channel(0);
+        let (count_handled, handled) = watch::channel(0);
+        let publisher = |conversation| {
+            tokio::spawn(publish_in_order(Arc::clone(broker), conversation, stop.clone(), count_confirmed.clone()))
+        };
+        let publishers = (0..CONVERSATIONS).map(publisher).collect();
+        let consumer = tokio::spawn(consume(Arc::clone(broker), done.clone(), count_handled));
+        Self { stop, publishers, consumer, confirmed, handled, done }
+    }
+
+    /// Returns once `more` messages were confirmed and handled from now on.
+    async fn flows(&mut self, more: u64) {
+        for count in [&mut self.confirmed, &mut self.handled] {
+            let goal = *count.borrow() + more;
+            let reached = timeout(COMES_BACK_WITHIN, count.wait_for(|count| *count >= goal)).await;
+            reached.expect("traffic resumes").unwrap();
+        }
+    }
+
+    /// Stops publishing, waits for the last message of each conversation, and checks that all came in order.
+    async fn all_arrived_in_order(self) {
+        self.stop.cancel();
+        let mut sent = BTreeMap::new();
+        for (conversation, publisher) in (0..).zip(self.publishers) {
+            sent.insert(conversation, publisher.await.unwrap());
+        }
+        let total: u64 = sent.values().sum();
+        let mut handled = self.handled;
+        timeout(COMES_BACK_WITHIN, handled.wait_for(|count| *count >= total)).await.expect("all arrive").unwrap();
+        self.done.cancel();
+        let arrived = self.consumer.await.unwrap();
+        for (conversation, count) in sent {
+            let expected: Vec<_> = (0..count).collect();
+            assert_eq!(first_seen(&arrived[&conversation]), expected, "conversation {conversation}");
+        }
+    }
+}
+
+/// The numbers in the order in which each came first: a repetition is the ledger's business.
+fn first_seen(numbers: &[u64]) -> Vec<u64> {
+    let mut seen = Vec::new();
+    for number in numbers {
+        if !seen.contains(number) {
+            seen.push(*number);
+        }
+    }
+    seen
+}
+
+async fn publish_in_order(
+    broker: Arc<RabbitMq>,
+    conversation: u64,
+    stop: CancellationToken,
+    confirmed: watch::Sender<u64>,
+) -> u64 {
+    let mut number = 0;
+    while !stop.is_cancelled() {
+        let published = timeout(NO_CALL_TAKES, broker.publish(&[message(conversation, number)])).await;
+        match published.expect("publishing never hangs") {
+            Ok(()) => {
+                number += 1;
+                confirmed.send_modify(|count| *count += 1);
+            }
+            Err(failure) => assert!(failure.kind.is_retryable(), "{failure}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    number
+}
+
+async fn consume(
+    broker: Arc<RabbitMq>,
+    done: CancellationToken,
+    handled: watch::Sender<u64>,
+) -> BTreeMap<u64, Vec<u64>> {
+    let mut subscription = broker.subscribe(Stage::Inbound, 8);
+    let mut arrived: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut distinct = 0;
+    while let Some(delivery) = done.run_until_cancelled(subscription.next()).await {
+        let (conversation, number) = read(&delivery);
+        let numbers = arrived.entry(conversation).or_default();
+        distinct += u64::from(!numbers.contains(&number));
+        numbers.push(number);
+        delivery.settle(&[]).await.unwrap();
+        handled.send_replace(distinct);
+    }
+    subscription.close().await;
+    arrived
+}
+
+/// Publishes `message` until it is confirmed.
+async fn published(broker: &RabbitMq, message: Outgoing) {
+    let deadline = Instant::now() + COMES_BACK_WITHIN;
+    while let Err(failure) = broker.publish(std::slice::from_ref(&message)).await {
+        assert!(failure.kind.is_retryable() && Instant::now() < deadline, "{failure}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    server: &Arc<RabbitMqServer>,
+    work: impl FnOnce(&RabbitMqServer) -> anyhow::Result<T> + Send + 'static,
+) -> T {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || work(&server)).await.unwrap().unwrap()
+}
+
+async fn server() -> Arc<RabbitMqServer> {
+    Arc::new(tokio::task::spawn_blocking(RabbitMqServer::start).await.unwrap().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_outlives_closed_connections_restarts_and_kill_9() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    let mut traffic = Traffic::start(&broker);
+    traffic.flows(200).await;
+
+    blocking(&server, RabbitMqServer::close_all_connections).await;
+    traffic.flows(200).await;
+
+    blocking(&server, RabbitMqServer::stop).await;
+    blocking(&server, RabbitMqServer::start_again).await;
+    traffic.flows(200).await;
+
+    blocking(&server, RabbitMqServer::kill).await;
+    blocking(&server, RabbitMqServer::start_again).await;
+    traffic.flows(200).await;
+
+    // Channels that die alone, while their connections live on.
+    let kill_channels = "[exit(Channel, kill) || Channel <- rabbit_channel:list()].";
+    blocking(&server, move |server| server.ctl(&["eval", kill_channels])).await;
+    traffic.flows(200).await;
+    traffic.all_arrived_in_order().await;
+    assert_eq!(broker.depths().await.unwrap().inbound, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_is_declared_and_consumed_again() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    let mut subscription = broker.subscribe(Stage::Inbound, 1);
+    // Conversation 1 has partition 1 of 4.
+    published(&broker, message(1, 0)).await;
+    let first = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
+    assert_eq!(read(&first), (1, 0));
+    first.settle(&[]).await.unwrap();
+
+    blocking(&server, |server| server.ctl(&["delete_queue", "faults.inbound.1"])).await;
+    published(&broker, message(1, 1)).await;
+    let second = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
+    assert_eq!(read(&second), (1, 1));
+    second.settle(&[]).await.unwrap();
+    subscription.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_broker_is_away_calls_fail_soon_and_say_why() {
+    let server = server().await;
+    blocking(&server, RabbitMqServer::stop).await;
+    let broker = broker_of(&server);
+    let started = Instant::now();
+    let failure = broker.publish(&[message(1, 0)]).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Transient);
+    assert!(failure.to_string().contains("cannot connect to 127.0.0.1"), "{failure}");
+    assert!(!failure.to_string().contains("guest"), "{failure}");
+    assert!(broker.check().await.is_err() && broker.depths().await.is_err());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+
+    let mut subscription = broker.subscribe(Stage::Inbound, 1);
+    blocking(&server, RabbitMqServer::start_again).await;
+    published(&broker, message(1, 0)).await;
+    let delivery = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
+    assert_eq!(read(&delivery), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_short_of_memory_is_not_ready_and_takes_messages_again_afterwards() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    while broker.check().await.is_err() {}
+    blocking(&server, |server| server.set_memory_alarm(true)).await;
+    // The first publish of a blocked connection has no answer until its deadline; by then we were told.
+    let first = timeout(NO_CALL_TAKES, broker.publish(&[message(1, 0)])).await.expect("publishing never hangs");
+    assert!(first.unwrap_err().kind.is_retryable());
+    let started = Instant::now();
+    let failure = broker.check().await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Transient, "{failure}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+
+    blocking(&server, |server| server.set_memory_alarm(false)).await;
+    published(&broker, message(1, 1)).await;
+    broker.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_declared_otherwise_is_named_with_the_way_out() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    while broker.check().await.is_err() {}
+    drop(broker);
+    blocking(&server, |server| server.ctl(&["delete_queue", "faults.outbound.2"])).await;
+    let declare = r#"rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"faults.outbound.2">>), true, false, [], none, <<"test">>)."#;
+    blocking(&server, move |server| server.ctl(&["eval", declare])).await;
+
+    let broker = broker_of(&server);
+    let failure = loop {
+        let failure = broker.check().await.unwrap_err();
+        if failure.kind == FailureKind::Misconfigured {
+            break failure.to_string();
+        }
+    };
+    assert!(failure.contains("faults.outbound.2") && failure.contains("delete_queue"), "{failure}");
+}
