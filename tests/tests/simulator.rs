@@ -1,5 +1,7 @@
 //! The simulator refuses what the real services refuse, and fails the way it is told to; asked over plain HTTP.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "simulator/faults.rs"]
 mod faults;
 #[path = "simulator/intelepeer.rs"]
