@@ -8,18 +8,18 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::faults::{self, Fault};
 use crate::journal::Seen;
 use crate::line::Line;
 use crate::route::{Route, Service};
-use crate::world::World;
+use crate::world::{World, fresh_hex};
 
 /// The largest request body, packed or unpacked, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Records the call, and lets at most one fault strike it.
+/// Takes a call of a simulated service through `serve`; other paths pass.
 pub(crate) async fn pass(
     State(world): State<Arc<World>>,
     ConnectInfo(line): ConnectInfo<Line>,
@@ -27,6 +27,16 @@ pub(crate) async fn pass(
     next: Next,
 ) -> Response {
     let Some(service) = Service::of(request.uri().path()) else { return next.run(request).await };
+    let mut answer = serve(&world, &line, service, request, next).await;
+    if let (Service::Watsonx, Ok(id)) = (service, HeaderValue::from_str(&fresh_hex())) {
+        // IBM's support finds a call by it, also one that failed.
+        answer.headers_mut().insert(HeaderName::from_static("x-global-transaction-id"), id);
+    }
+    answer
+}
+
+/// Records the call, and lets at most one fault strike it.
+async fn serve(world: &World, line: &Line, service: Service, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(body) = whole_body(service, &mut parts.headers, body).await else {
         return faults::refuse(service, StatusCode::BAD_REQUEST.as_u16(), None, None);
@@ -48,7 +58,7 @@ pub(crate) async fn pass(
             let status = (fault != Some(Fault::DropAfter)).then(|| answer.status().as_u16());
             world.journal.add_request(seen.answered(status, fault.is_some()));
             match fault {
-                Some(fault) => faults::after(fault, answer, &line).await,
+                Some(fault) => faults::after(fault, answer, line).await,
                 None => answer,
             }
         }

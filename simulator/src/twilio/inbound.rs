@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{resource, sign};
 use crate::config::{Number, WebhookMethod};
-use crate::journal::{Direction, Message};
+use crate::journal::{Direction, Event, Message};
 use crate::phone::{PhoneError, Text, WebhookAnswer};
 use crate::route::Service;
 use crate::world::{World, fresh_hex};
@@ -17,7 +17,9 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Calls the webhook once. By default Twilio repeats nothing but a failed connection.
 pub(crate) async fn deliver(world: &World, line: &Number, sid: &str, text: &Text) -> Result<WebhookAnswer, PhoneError> {
     let webhook = line.webhook.as_deref().ok_or(PhoneError::NoWebhook)?;
-    world.opt_outs.hear(&text.from, &text.to, &text.body);
+    if world.opt_outs.hear(&text.from, &text.to, &text.body) {
+        world.journal.tell(Event::Changed);
+    }
     let answer = post(world, webhook, line.method, &parameters(world, sid, text)).await?;
     text_back(world, text, &answer);
     Ok(WebhookAnswer { sid: sid.to_owned(), ..answer })

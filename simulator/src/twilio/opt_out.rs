@@ -15,28 +15,22 @@ const START: [&str; 3] = ["START", "YES", "UNSTOP"];
 pub(crate) struct OptOuts(Mutex<HashSet<(String, String)>>);
 
 impl OptOuts {
-    pub(crate) fn set(&self, customer: &str, number: &str, out: bool) {
+    /// Returns whether that changed anything.
+    pub(crate) fn set(&self, customer: &str, number: &str, out: bool) -> bool {
         let pair = (customer.to_owned(), number.to_owned());
         let mut pairs = lock(&self.0);
-        if out {
-            pairs.insert(pair)
-        } else {
-            pairs.remove(&pair)
-        };
+        if out { pairs.insert(pair) } else { pairs.remove(&pair) }
     }
 
     pub(crate) fn contains(&self, customer: &str, number: &str) -> bool {
         lock(&self.0).contains(&(customer.to_owned(), number.to_owned()))
     }
 
-    /// Obeys a keyword, when the whole text is one.
-    pub(crate) fn hear(&self, customer: &str, number: &str, text: &str) {
+    /// Obeys a keyword, when the whole text is one. Returns whether that changed anything.
+    pub(crate) fn hear(&self, customer: &str, number: &str, text: &str) -> bool {
         let word = text.trim().to_ascii_uppercase();
-        if STOP.contains(&word.as_str()) {
-            self.set(customer, number, true);
-        } else if START.contains(&word.as_str()) {
-            self.set(customer, number, false);
-        }
+        let stop = STOP.contains(&word.as_str());
+        (stop || START.contains(&word.as_str())) && self.set(customer, number, stop)
     }
 
     pub(crate) fn list(&self) -> Vec<(String, String)> {
@@ -51,12 +45,12 @@ mod tests {
     #[test]
     fn only_a_bare_keyword_counts_and_only_for_its_pair() {
         let outs = OptOuts::default();
-        outs.hear("+14155550101", "+12125550100", "please stop");
+        assert!(!outs.hear("+14155550101", "+12125550100", "please stop"));
         assert!(!outs.contains("+14155550101", "+12125550100"));
-        outs.hear("+14155550101", "+12125550100", " Stop ");
+        assert!(outs.hear("+14155550101", "+12125550100", " Stop "));
         assert!(outs.contains("+14155550101", "+12125550100"));
         assert!(!outs.contains("+14155550101", "+12125550199"));
-        outs.hear("+14155550101", "+12125550100", "unstop");
+        assert!(outs.hear("+14155550101", "+12125550100", "unstop"));
         assert!(!outs.contains("+14155550101", "+12125550100"));
     }
 }

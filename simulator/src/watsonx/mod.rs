@@ -15,16 +15,14 @@ mod tokens;
 
 use std::sync::Arc;
 
-use axum::response::Response;
+use axum::Router;
 use axum::routing::{delete, post};
-use axum::{Router, middleware};
-use http::{HeaderName, HeaderValue};
 
 pub use handle::{Answer, AssistantHandle, Turn};
 pub use instance::WatsonxInstance;
 pub(crate) use state::Assistant;
 
-use crate::world::{World, fresh_hex};
+use crate::world::World;
 
 /// All routes of the assistant, with and without an instance in front, and of the token services.
 pub(crate) fn routes() -> Router<Arc<World>> {
@@ -34,7 +32,6 @@ pub(crate) fn routes() -> Router<Arc<World>> {
         .nest("/assistant/{release}/instances/{instance}/api", runtime())
         .route("/identity/token", post(tokens::iam))
         .route("/v1/authorize", post(tokens::cloud_pak))
-        .layer(middleware::map_response(mark))
 }
 
 /// The paths of SDK 11 and those of the releases before.
@@ -47,12 +44,4 @@ fn runtime() -> Router<Arc<World>> {
             .route(&format!("{base}/message"), post(message::stateless))
     };
     of("/v2/assistants/{assistant}").merge(of("/v2/assistants/{assistant}/environments/{environment}"))
-}
-
-/// Every answer carries an id by which IBM's support finds it.
-async fn mark(mut answer: Response) -> Response {
-    if let Ok(id) = HeaderValue::from_str(&fresh_hex()) {
-        answer.headers_mut().insert(HeaderName::from_static("x-global-transaction-id"), id);
-    }
-    answer
 }
