@@ -10,7 +10,7 @@ use common::failure::Failure;
 use common::integration::{
     AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
 };
-use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+use common::message::{Conversation, Envelope, IntegrationId, MessageId, PhoneNumber, SCHEMA};
 use common::shutdown::Shutdown;
 use common::store::embedded::{Database, EmbeddedStore};
 use common::store::{Commit, Key, Record, Store, Write};
@@ -145,6 +145,7 @@ impl Stand {
     pub(super) fn text(&self, id: &str, text: &str) -> Envelope {
         let integration = IntegrationId::parse("support").unwrap();
         let number = |n| PhoneNumber::parse(n).unwrap();
+        let inbound = json!({ "type": "inbound", "provider_message_id": id, "text": text });
         Envelope {
             schema: SCHEMA,
             id: MessageId::of_provider(&integration, id),
@@ -153,7 +154,7 @@ impl Stand {
             accepted_at: Timestamp::from_second(self.now_s.load(Ordering::SeqCst)).unwrap(),
             attempts: Vec::new(),
             trace: String::new(),
-            body: Body::Inbound(Inbound { provider_message_id: id.into(), text: text.into(), media: Vec::new() }),
+            body: serde_json::from_value(inbound).unwrap(),
         }
     }
 
