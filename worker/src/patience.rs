@@ -53,19 +53,19 @@ impl PatientStore {
 
     /// See [`Store::get`]; returns as many records as there are `keys`.
     pub(crate) async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
-        let mut backoff = RetryPolicy::NEAR.start();
+        let mut wait = Wait::new(&self.shutdown);
         loop {
             match self.store.get(&keys).await.map(<[_; N]>::try_from) {
                 Ok(Ok(records)) => return Ok(records),
                 Ok(Err(_)) => return Err(Halt::Impossible(Failure::permanent("the store returned too few records"))),
-                Err(failure) => self.wait(failure, &mut backoff).await?,
+                Err(failure) => wait.after(failure).await?,
             }
         }
     }
 
     /// See [`Store::commit`]. Every write must name what it expects, so that repeating it is safe.
     pub(crate) async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
-        let mut backoff = RetryPolicy::NEAR.start();
+        let mut wait = Wait::new(&self.shutdown);
         let mut was_unknown = false;
         loop {
             match self.store.commit(writes).await {
@@ -74,20 +74,35 @@ impl PatientStore {
                 Ok(Commit::Conflict) => return Ok(Written::Conflict),
                 Err(failure) => {
                     was_unknown |= failure.kind == FailureKind::Unknown;
-                    self.wait(failure, &mut backoff).await?;
+                    wait.after(failure).await?;
                 }
             }
         }
     }
+}
 
-    async fn wait(&self, failure: Failure, backoff: &mut Backoff) -> Result<(), Halt> {
+/// The delays of one call.
+struct Wait<'a> {
+    shutdown: &'a Shutdown,
+    backoff: Backoff,
+    was_logged: bool,
+}
+
+impl<'a> Wait<'a> {
+    fn new(shutdown: &'a Shutdown) -> Self {
+        Self { shutdown, backoff: RetryPolicy::NEAR.start(), was_logged: false }
+    }
+
+    async fn after(&mut self, failure: Failure) -> Result<(), Halt> {
         if failure.kind == FailureKind::Permanent {
             return Err(Halt::Impossible(failure));
         }
-        let delay = backoff.next_delay(failure.retry_after);
-        tracing::warn!(failure = %failure, delay_ms = delay.as_millis(), "the store is away, holding the delivery");
+        if !self.was_logged {
+            tracing::warn!(failure = %failure, "the store does not answer, holding the delivery until it does");
+            self.was_logged = true;
+        }
         tokio::select! {
-            () = tokio::time::sleep(delay) => Ok(()),
+            () = tokio::time::sleep(self.backoff.next_delay(failure.retry_after)) => Ok(()),
             () = self.shutdown.started() => Err(Halt::Stopping),
         }
     }

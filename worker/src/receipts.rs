@@ -92,3 +92,83 @@ impl Handler for ReceiptHandler {
         self.record(envelope, receipt).await.unwrap_or_else(Decision::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use common::broker::Settlement;
+    use common::message::{Conversation, IntegrationId, PhoneNumber, SCHEMA};
+    use common::shutdown::Shutdown;
+    use common::store::embedded::{Database, EmbeddedStore};
+    use proptest::prelude::*;
+
+    fn handler() -> ReceiptHandler {
+        let store = Arc::new(EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system()));
+        ReceiptHandler::new(PatientStore::new(store, Shutdown::new(Duration::ZERO)), Clock::system())
+    }
+
+    fn receipt(of: &str, state: ReceiptState) -> Envelope {
+        let integration = IntegrationId::parse("support").unwrap();
+        let number = |n| PhoneNumber::parse(n).unwrap();
+        let receipt = Receipt { provider_message_id: of.into(), part: None, state, code: None };
+        Envelope {
+            schema: SCHEMA,
+            id: MessageId::of_provider(&integration, of),
+            integration,
+            conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
+            accepted_at: Timestamp::UNIX_EPOCH,
+            attempts: Vec::new(),
+            trace: String::new(),
+            body: Body::Receipt(receipt),
+        }
+    }
+
+    async fn is_news(handler: &ReceiptHandler, of: &str, state: ReceiptState) -> bool {
+        match handler.handle(&mut receipt(of, state)).await.settlement {
+            Settlement::Done(Outcome::Recorded) => true,
+            Settlement::Done(Outcome::Duplicate) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_message_has_a_state_of_its_own() {
+        let handler = handler();
+        assert!(is_news(&handler, "SM1", ReceiptState::Delivered).await);
+        assert!(is_news(&handler, "SM2", ReceiptState::Sent).await);
+        assert!(!is_news(&handler, "SM1", ReceiptState::Sent).await);
+    }
+
+    #[tokio::test]
+    async fn a_text_among_the_receipts_is_set_aside() {
+        let mut stray = receipt("SM1", ReceiptState::Sent);
+        let inbound = serde_json::json!({ "type": "inbound", "provider_message_id": "SM1", "text": "x" });
+        stray.body = serde_json::from_value(inbound).unwrap();
+        let decision = handler().handle(&mut stray).await;
+        assert!(matches!(decision.settlement, Settlement::DeadLetter(reason) if reason.name == "misrouted"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn only_receipts_that_lead_forward_are_news(order in prop::collection::vec(0_usize..5, 1..12)) {
+            const STATES: [ReceiptState; 5] = [
+                ReceiptState::Queued,
+                ReceiptState::Sent,
+                ReceiptState::Failed,
+                ReceiptState::Delivered,
+                ReceiptState::Read,
+            ];
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (handler, mut furthest) = (handler(), None);
+                for at in order {
+                    assert_eq!(is_news(&handler, "SM1", STATES[at]).await, furthest < Some(at));
+                    furthest = furthest.max(Some(at));
+                }
+            });
+        }
+    }
+}

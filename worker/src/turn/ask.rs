@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use common::failure::Failure;
 use common::integration::Integration;
-use common::message::{Envelope, Inbound, MessageText};
+use common::message::{Envelope, Inbound};
 use common::store::{Expect, Key, Record, Write};
 
 use super::TurnHandler;
 use super::ledger::{Cause, Entry, Unanswered};
-use crate::assistant::{Answer, Assistant, Attempts, Input, Turn};
+use crate::assistant::{Answer, Assistant, Attempts, Input, Item, Turn};
 use crate::patience::Halt;
 use crate::render::{OpenList, render};
 use crate::session::Session;
@@ -86,9 +86,9 @@ fn failed(envelope: &Envelope, integration: &Integration, failure: &Failure, att
     let mut tried = envelope.attempts.clone();
     tried.extend(attempts.into_failed(failure));
     let unanswered = Unanswered { cause: Cause::of(failure), detail: failure.to_string(), attempts: tried };
-    let message = &integration.options.failure_message;
-    let text = (!message.is_empty()).then(|| MessageText::from(message.as_str()));
-    Taken { entry: Entry::unanswered(text, unanswered), after: After::Stays }
+    let message = Item::Text(integration.options.failure_message.as_str().into());
+    let rendered = render(&[message], integration.options.max_part_chars.into());
+    Taken { entry: Entry::unanswered(rendered.texts, unanswered), after: After::Stays }
 }
 
 impl Taken {

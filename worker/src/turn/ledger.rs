@@ -74,9 +74,9 @@ impl Entry {
         Self { schema: SCHEMA, texts, unanswered: None }
     }
 
-    /// The failure message, if there is one, and why.
-    pub(super) fn unanswered(message: Option<MessageText>, why: Unanswered) -> Self {
-        Self { schema: SCHEMA, texts: message.into_iter().collect(), unanswered: Some(why) }
+    /// The failure message, as the texts of its parts, and why it goes out.
+    pub(super) fn unanswered(texts: Vec<MessageText>, why: Unanswered) -> Self {
+        Self { schema: SCHEMA, texts, unanswered: Some(why) }
     }
 
     /// Where the entry of the turn in `envelope` is kept.
@@ -114,9 +114,9 @@ impl Entry {
     fn parts(&self, envelope: &Envelope) -> Vec<Outgoing> {
         let part = |(index, text): (u16, &MessageText)| {
             // The failure message's id differs from that of any part of the answer that a replay may bring.
-            let name = if self.unanswered.is_some() { "failure".to_owned() } else { format!("part/{index}") };
+            let kind = if self.unanswered.is_some() { "failure" } else { "part" };
             let body = Part { turn: envelope.id, index, text: text.clone(), media: Vec::new() };
-            let caused = envelope.causing(envelope.id.derive(&name), Body::Part(body));
+            let caused = envelope.causing(envelope.id.derive(&format!("{kind}/{index}")), Body::Part(body));
             Outgoing::new(Destination::Work(Stage::Outbound), &caused)
         };
         (0..).zip(&self.texts).map(part).collect()

@@ -68,7 +68,10 @@ impl Watsonx {
     ) -> Result<Answer, Failure> {
         let elsewhere = State { session: None, ..state.clone() };
         let known = if at == state.location { state } else { &elsewhere };
-        let (reply, state) = location.take_turn(turn, known, at, last_resort).await?;
+        let taken = location.take_turn(turn, known, at, last_resort).await;
+        let (reply, state) = taken.inspect_err(|failure| {
+            tracing::warn!(assistant.location = at, failure = %failure, "an assistant's location took no turn");
+        })?;
         let state = serde_json::to_value(state)
             .map_err(|e| Failure::permanent("cannot write down the assistant's state").caused_by(e))?;
         Ok(Answer { items: reply.items, ends_session: reply.ends_session, state })

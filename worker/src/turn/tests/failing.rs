@@ -1,0 +1,65 @@
+//! An assistant beyond reach: the failure message goes out once, and the turn waits among the dead letters.
+
+use std::time::Duration;
+
+use common::broker::Handler as _;
+use common::failure::Failure;
+use common::integration::Options;
+
+use super::stand::{Stand, says};
+use super::{ending, texts};
+
+fn failing_once() -> Stand {
+    let options =
+        Options { failure_message: "Sorry.".into(), session_timeout: Duration::from_secs(600), ..Options::default() };
+    Stand::new(options, |before, _| if before == 0 { Err(Failure::transient("down")) } else { Ok(says("better now")) })
+}
+
+#[tokio::test]
+async fn the_failure_message_goes_out_and_the_turn_is_dead_with_its_attempts() {
+    let stand = failing_once();
+    let mut envelope = stand.text("1", "hello");
+    let decision = stand.handler.handle(&mut envelope).await;
+    assert_eq!(ending(&decision.settlement), "assistant_unreachable");
+    assert_eq!(texts(&decision.effects), ["Sorry."]);
+    assert_eq!(envelope.attempts.len(), 1);
+    assert_eq!(envelope.attempts[0].what, "down");
+}
+
+#[tokio::test]
+async fn handed_out_again_it_fails_again_with_the_same_part_and_asks_nobody() {
+    let stand = failing_once();
+    let first = stand.handler.handle(&mut stand.text("1", "hello")).await;
+    let mut envelope = stand.text("1", "hello");
+    let again = stand.handler.handle(&mut envelope).await;
+    assert_eq!(ending(&again.settlement), "assistant_unreachable");
+    assert_eq!(first.effects, again.effects);
+    assert_eq!(envelope.attempts.len(), 1);
+    assert_eq!(stand.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn replayed_with_its_attempts_it_is_asked_again_and_answered() {
+    let stand = failing_once();
+    let mut envelope = stand.text("1", "hello");
+    let failed = stand.handler.handle(&mut envelope).await;
+    let replayed = stand.handler.handle(&mut envelope).await;
+    assert_eq!(ending(&replayed.settlement), "answered");
+    assert_eq!(texts(&replayed.effects), ["better now"]);
+    assert_ne!(failed.effects[0].id, replayed.effects[0].id, "the sender must not take one for the other");
+    assert_eq!(ending(&stand.handler.handle(&mut envelope).await.settlement), "duplicate");
+}
+
+#[tokio::test]
+async fn a_failed_turn_leaves_the_session_as_it_was() {
+    let stand = Stand::new(Options::default(), |before, _| match before {
+        1 => Err(Failure::misconfigured("wrong key")),
+        _ => Ok(says("fine")),
+    });
+    for (id, expected) in [("1", "answered"), ("2", "assistant_misconfigured"), ("3", "answered")] {
+        assert_eq!(ending(&stand.handler.handle(&mut stand.text(id, "x")).await.settlement), expected);
+    }
+    let asked = stand.asked();
+    assert_eq!(asked[2].state, "after fine");
+    assert_eq!(asked[0].sms_session, asked[2].sms_session);
+}

@@ -1,0 +1,32 @@
+//! Turns against the embedded store in memory and an assistant that says what a test wants.
+
+mod failing;
+mod once;
+mod sessions;
+mod stand;
+
+use common::broker::{Destination, Outcome, Outgoing, Settlement, Stage};
+use common::message::{Body, Envelope};
+
+/// The texts of the parts among `effects`, which all go to the senders.
+fn texts(effects: &[Outgoing]) -> Vec<String> {
+    let part = |outgoing: &Outgoing| {
+        assert_eq!(outgoing.destination, Destination::Work(Stage::Outbound));
+        match Envelope::decode(&outgoing.payload).unwrap().body {
+            Body::Part(part) => part.text.expose().to_owned(),
+            other => panic!("not a part: {other:?}"),
+        }
+    };
+    effects.iter().map(part).collect()
+}
+
+/// The outcome of a turn that is done, or the reason of one that is dead.
+fn ending(settlement: &Settlement) -> &str {
+    match settlement {
+        Settlement::Done(Outcome::Refused(rule)) => rule,
+        Settlement::Done(outcome) => outcome.as_str(),
+        Settlement::DeadLetter(reason) => reason.name,
+        Settlement::RetryAfter(_) => "retry after",
+        Settlement::GiveBack => "give back",
+    }
+}

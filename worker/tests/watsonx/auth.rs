@@ -1,0 +1,94 @@
+//! Every kind of credentials, and tokens that end.
+
+use common::failure::FailureKind;
+use common::integration::{AssistantAuth, CloudPakSecret, WatsonxLocation};
+use simulator::watsonx::WatsonxInstance;
+use simulator::{Fault, Route, Simulator};
+
+use crate::stand::{Customer, calls, location, settings, simulated};
+
+fn iam(simulator: &Simulator, apikey: &str) -> AssistantAuth {
+    AssistantAuth::Iam { apikey: apikey.into(), url: simulator.url().to_owned() }
+}
+
+fn good_iam(simulator: &Simulator) -> AssistantAuth {
+    iam(simulator, "simulated-watsonx-apikey")
+}
+
+fn cloud_pak(simulator: &Simulator, secret: CloudPakSecret) -> AssistantAuth {
+    let username = WatsonxInstance::demo().username;
+    AssistantAuth::CloudPak { url: simulator.url().to_owned(), username, secret }
+}
+
+fn customer_with(simulator: &Simulator, auth: AssistantAuth) -> Customer {
+    Customer::of(settings(vec![WatsonxLocation { auth, ..location(simulator) }]))
+}
+
+#[tokio::test]
+async fn every_kind_of_credentials_is_let_in() {
+    let simulator = simulated().await;
+    let instance = WatsonxInstance::demo();
+    let kinds = [
+        AssistantAuth::ApiKey(instance.api_keys[0].clone()),
+        good_iam(&simulator),
+        AssistantAuth::Bearer(instance.static_tokens[0].clone()),
+        cloud_pak(&simulator, CloudPakSecret::Password(instance.password)),
+        cloud_pak(&simulator, CloudPakSecret::ApiKey(instance.api_keys[0].clone())),
+    ];
+    for auth in kinds {
+        let shown = format!("{auth:?}");
+        customer_with(&simulator, auth).say("hello").await.unwrap_or_else(|failure| panic!("{shown}: {failure}"));
+    }
+    simulator.assistant().allow_anonymous(true);
+    customer_with(&simulator, AssistantAuth::None).say("hello").await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_a_matter_for_an_operator_and_not_tried_again() {
+    let simulator = simulated().await;
+    let wrong = [
+        (AssistantAuth::ApiKey("wrong".into()), Route::AssistantSession),
+        (AssistantAuth::Bearer("wrong".into()), Route::AssistantSession),
+        (AssistantAuth::None, Route::AssistantSession),
+        (iam(&simulator, "wrong-key-of-mine"), Route::Token),
+        (cloud_pak(&simulator, CloudPakSecret::Password("wrong-key-of-mine".into())), Route::Token),
+    ];
+    for (auth, route) in wrong {
+        let before = calls(&simulator, route).len();
+        let failure = customer_with(&simulator, auth).say("hello").await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Misconfigured, "{failure}");
+        assert!(!failure.to_string().contains("wrong-key-of-mine"));
+        assert_eq!(calls(&simulator, route).len(), before + 1, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_shared_and_renewed_once_when_it_is_refused() {
+    let simulator = simulated().await;
+    let mut customer = customer_with(&simulator, good_iam(&simulator));
+    customer.say("hello").await.unwrap();
+    customer.another().say("hello").await.unwrap();
+    assert_eq!(calls(&simulator, Route::Token).len(), 1);
+    simulator.assistant().expire_tokens();
+    customer.say("hello").await.unwrap();
+    assert_eq!(calls(&simulator, Route::Token).len(), 2);
+    assert!(customer.attempts.is_empty());
+}
+
+#[tokio::test]
+async fn a_token_that_is_always_refused_is_renewed_only_once() {
+    let simulator = simulated().await;
+    simulator.fail(Route::AssistantSession, Fault::status(401).always());
+    let failure = customer_with(&simulator, good_iam(&simulator)).say("hello").await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Misconfigured);
+    assert_eq!(calls(&simulator, Route::Token).len(), 2);
+    assert_eq!(calls(&simulator, Route::AssistantSession).len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_service_that_is_away_for_a_moment_is_asked_again() {
+    let simulator = simulated().await;
+    simulator.fail(Route::Token, Fault::status(503));
+    customer_with(&simulator, good_iam(&simulator)).say("hello").await.unwrap();
+    assert_eq!(calls(&simulator, Route::Token).len(), 2);
+}
