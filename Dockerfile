@@ -26,11 +26,12 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
  && cargo build --locked --bin switchboard --profile "$PROFILE" \
  && install -D target/*/*/switchboard /image/switchboard \
  && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
- && install -d -o 65532 -g 65532 /image/data
+ && mkdir /data
 
 FROM scratch
 COPY --from=build /image /
-USER 65532:65532
-WORKDIR /data
+# The default `data_dir`, for embedded files; the configuration is expected at /switchboard.toml.
+COPY --from=build --chown=65532:65532 /data /data
 VOLUME /data
+USER 65532:65532
 ENTRYPOINT ["/switchboard"]

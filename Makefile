@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check deny compose-test
 
+# Version 2 is a plug-in of docker; the one before it was a program of its own.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -9,16 +12,18 @@ demo: ## run Switchboard with a simulated provider and a phone in the browser
 	cargo run -- demo
 
 up: ## the same with RabbitMQ and Redis, in containers
-	docker compose up --build
+	$(COMPOSE) up --build
 
 test: ## run every test, with private RabbitMQ and Redis servers and the providers' own SDKs
-	scripts/test-servers run scripts/sdk-venv cargo test --workspace --locked
+	scripts/sdk-venv
+	scripts/test-servers run cargo test --workspace --locked
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
-	scripts/check-tools shellcheck && shellcheck $$(git grep -lE '^#!.*\bbash$$')
+	@if scripts/check-tools shellcheck; then shellcheck $$(git grep -lE '^#!.*\bbash$$'); \
+	else echo "make check: without shellcheck the scripts were NOT checked"; fi
 	cargo test --locked -p tests --test tidy
 
 deny: ## licences, sources and known weaknesses of all dependencies

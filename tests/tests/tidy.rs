@@ -397,6 +397,15 @@ fn name_shapes_covers_every_name_the_topology_makes() {
 }
 
 #[test]
+fn the_image_is_built_with_the_toolchain_of_the_repository() {
+    let read = |path| std::fs::read_to_string(root().join(path)).expect("it is there");
+    let toolchain: toml::Table = read("rust-toolchain.toml").parse().expect("it is TOML");
+    let channel = toolchain["toolchain"]["channel"].as_str().expect("it names a version").to_owned();
+    let from = format!("FROM rust:{channel}-");
+    assert!(read("Dockerfile").contains(&from), "Dockerfile does not say `{from}…`, as rust-toolchain.toml wants");
+}
+
+#[test]
 fn planted_crates_are_found_and_look_alikes_are_not() {
     let plant = |path: &str, text: &str| breaches(&[File::new(path, text)], &WALLS[1]).len();
     assert_eq!(plant("worker/src/turn.rs", "use redis::Client;"), 1);
