@@ -1,0 +1,6 @@
+//! The real deliverer against simulated providers.
+
+mod intelepeer;
+mod ledger;
+mod rig;
+mod twilio;
