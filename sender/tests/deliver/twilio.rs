@@ -77,6 +77,33 @@ async fn a_long_hint_parks_the_part_and_holds_the_number_back() {
 }
 
 #[tokio::test]
+async fn later_parts_of_a_conversation_wait_behind_a_parked_one() {
+    let rig = Rig::twilio().await;
+    rig.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 600));
+    for index in [0, 1, 2] {
+        assert_eq!(rig.deliver(&mut rig.part(index, &format!("part {index}"))).await, "retry");
+    }
+    assert_eq!(rig.calls(Route::TwilioSend).len(), 1, "only the first was tried");
+    assert_eq!(rig.deliver(&mut to(rig.part(3, "elsewhere"), "+14155550102")).await, "accepted");
+    assert_eq!(rig.deliver(&mut rig.part(2, "part 2")).await, "retry", "it came back too early");
+    for index in [0, 1, 2] {
+        assert_eq!(rig.deliver(&mut rig.part(index, &format!("part {index}"))).await, "accepted");
+    }
+    assert_eq!(rig.accepted(), ["elsewhere", "part 0", "part 1", "part 2"]);
+}
+
+#[tokio::test]
+async fn a_parked_part_that_is_set_aside_lets_the_others_go() {
+    let rig = Rig::twilio().await;
+    rig.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 600));
+    assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry");
+    assert_eq!(rig.deliver(&mut rig.part(1, "ho")).await, "retry");
+    rig.simulator.fail(Route::TwilioSend, Fault::status(400));
+    assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "dead: permanent");
+    assert_eq!(rig.deliver(&mut rig.part(1, "ho")).await, "accepted");
+}
+
+#[tokio::test]
 async fn whatever_breaks_the_answer_makes_no_second_text() {
     for fault in [Fault::DropAfter, Fault::wrong_json()] {
         let rig = Rig::twilio().await;
