@@ -25,12 +25,16 @@ struct Place {
 }
 
 impl Parked {
-    /// How long `part` has to wait for the one ahead of it; `None` when it is its turn.
+    /// How long `part` has to wait, for the one ahead of it or because it came back too early: RabbitMQ cuts delays
+    /// to an hour. `None` when it may go.
     pub(crate) fn wait_of(&self, part: MessageId, now: Timestamp) -> Option<Duration> {
         let ahead = self.0.iter().take_while(|place| place.part != part);
-        let ahead = ahead.filter(|place| until(now, place.due_at + LOST) > Duration::ZERO).last()?;
-        let rest = until(now, ahead.due_at);
-        Some(if rest.is_zero() { LATE } else { rest + STEP })
+        if let Some(ahead) = ahead.filter(|place| until(now, place.due_at + LOST) > Duration::ZERO).last() {
+            let rest = until(now, ahead.due_at);
+            return Some(if rest.is_zero() { LATE } else { rest + STEP });
+        }
+        let own = self.0.iter().find(|place| place.part == part)?;
+        Some(until(now, own.due_at)).filter(|rest| !rest.is_zero())
     }
 
     /// Gives `part` a place at the end, or keeps the one it has; it comes back after `delay`.
@@ -77,7 +81,8 @@ mod tests {
         let mut parked = Parked::default();
         assert_eq!(parked.wait_of(part(0), at(0)), None);
         parked.park(part(0), seconds(100), at(0));
-        assert_eq!(parked.wait_of(part(0), at(0)), None, "the first waits for nobody");
+        assert_eq!(parked.wait_of(part(0), at(100)), None, "the first waits for nobody");
+        assert_eq!(parked.wait_of(part(0), at(99)), Some(seconds(1)), "but no shorter than it was told");
         assert_eq!(parked.wait_of(part(1), at(10)), Some(seconds(91)));
         parked.park(part(1), seconds(91), at(10));
         assert_eq!(parked.wait_of(part(2), at(10)), Some(seconds(92)));

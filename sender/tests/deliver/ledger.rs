@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::broker::Handler as _;
 use common::failure::Failure;
-use common::shutdown::Shutdown;
 use common::store::{Commit, Key, Record, Store, Write};
 use simulator::{Fault, Route};
 use tokio::sync::Notify;
@@ -113,7 +112,7 @@ async fn an_acceptance_that_could_not_be_noted_is_found_by_whoever_takes_over() 
     let (decision, ()) = tokio::join!(deliverer.handle(&mut part), stop);
     assert_eq!(said(&decision), "give back");
     rig.ports.store = shaky.inner.clone();
-    let rig = Rig { shutdown: Shutdown::new(Duration::ZERO), ..rig };
+    let rig = rig.restarted();
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");
     assert_eq!(rig.accepted(), ["hi"]);
     assert_eq!(rig.calls(Route::TwilioSend).len(), 1);

@@ -1,6 +1,7 @@
 //! A simulated provider, a store in memory, and the real deliverer between them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::broker::embedded::EmbeddedBroker;
@@ -29,6 +30,7 @@ pub(crate) struct Rig {
     pub(crate) ports: Ports,
     pub(crate) pace: Pace,
     pub(crate) shutdown: Shutdown,
+    skipped_s: Arc<AtomicU32>,
 }
 
 impl Rig {
@@ -67,7 +69,11 @@ impl Rig {
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
             options: Options::default(),
         };
-        let (database, clock) = (Database::in_memory().unwrap(), Clock::system());
+        let (database, skipped_s) = (Database::in_memory().unwrap(), Arc::new(AtomicU32::new(0)));
+        let clock = {
+            let (real, skipped_s) = (Clock::system(), skipped_s.clone());
+            Clock::from_fn(move || real.now() + Duration::from_secs(skipped_s.load(Ordering::SeqCst).into()))
+        };
         let broker = Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()));
         let store = Arc::new(EmbeddedStore::new(database, clock.clone()));
         let pace = Pace {
@@ -77,7 +83,17 @@ impl Rig {
             call: Duration::from_secs(5),
         };
         let shutdown = Shutdown::new(Duration::from_secs(5));
-        Self { simulator, integration, ports: Ports { broker, store, clock }, pace, shutdown }
+        Self { simulator, integration, ports: Ports { broker, store, clock }, pace, shutdown, skipped_s }
+    }
+
+    /// The same after a stop: nobody has asked to stop yet.
+    pub(crate) fn restarted(self) -> Self {
+        Self { shutdown: Shutdown::new(self.shutdown.grace()), ..self }
+    }
+
+    /// Lets this many seconds pass at once.
+    pub(crate) fn skip_s(&self, seconds: u32) {
+        self.skipped_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// A fresh process, as it were: only the store remembers.

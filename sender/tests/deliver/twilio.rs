@@ -6,7 +6,6 @@ use common::broker::{Handler as _, Settlement};
 use common::failure::FailureKind;
 use common::integration::ProviderSettings;
 use common::message::IntegrationId;
-use common::shutdown::Shutdown;
 use simulator::{Fault, Route};
 
 use crate::rig::{CUSTOMER, Rig, TWILIO_NUMBER, said, to, with_picture};
@@ -71,6 +70,9 @@ async fn a_long_hint_parks_the_part_and_holds_the_number_back() {
     let other = deliverer.handle(&mut to(rig.part(1, "ho"), "+14155550102")).await;
     assert_eq!(said(&other), "retry");
     assert_eq!(rig.calls(Route::TwilioSend).len(), 1);
+    rig.skip_s(599);
+    assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry", "a hint is never shortened");
+    rig.skip_s(1);
     // What was refused leaves no doubt behind: nobody asks before it is sent.
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");
     assert_eq!(rig.calls(Route::TwilioList).len(), 0);
@@ -85,7 +87,9 @@ async fn later_parts_of_a_conversation_wait_behind_a_parked_one() {
     }
     assert_eq!(rig.calls(Route::TwilioSend).len(), 1, "only the first was tried");
     assert_eq!(rig.deliver(&mut to(rig.part(3, "elsewhere"), "+14155550102")).await, "accepted");
+    rig.skip_s(700);
     assert_eq!(rig.deliver(&mut rig.part(2, "part 2")).await, "retry", "it came back too early");
+    rig.skip_s(40);
     for index in [0, 1, 2] {
         assert_eq!(rig.deliver(&mut rig.part(index, &format!("part {index}"))).await, "accepted");
     }
@@ -98,6 +102,7 @@ async fn a_parked_part_that_is_set_aside_lets_the_others_go() {
     rig.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 600));
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry");
     assert_eq!(rig.deliver(&mut rig.part(1, "ho")).await, "retry");
+    rig.skip_s(700);
     rig.simulator.fail(Route::TwilioSend, Fault::status(400));
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "dead: permanent");
     assert_eq!(rig.deliver(&mut rig.part(1, "ho")).await, "accepted");
@@ -166,7 +171,7 @@ async fn a_text_is_found_on_a_later_page() {
     let (decision, ()) = tokio::join!(deliverer.handle(&mut lost), stopped);
     assert_eq!(said(&decision), "give back");
     rig.simulator.clear_faults();
-    let mut again = Rig { shutdown: Shutdown::new(Duration::ZERO), ..rig };
+    let mut again = rig.restarted();
     again.integration.options.rate_per_second = 1e9;
     let others = again.deliverer();
     for index in 1..=210 {
@@ -279,7 +284,7 @@ async fn stopping_cuts_waiting_short_and_costs_nothing() {
     let (decision, ()) = tokio::join!(deliverer.handle(&mut part), stop);
     assert_eq!(said(&decision), "give back");
     assert!(started.elapsed() < Duration::from_secs(4));
-    let rig = Rig { shutdown: Shutdown::new(Duration::ZERO), ..rig };
+    let rig = rig.restarted();
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");
     assert_eq!(rig.accepted(), ["hi"]);
 }
