@@ -40,9 +40,12 @@ struct Route {
 
 /// What came of one look at a part.
 enum Attempted {
-    Settled(Decision),
+    Done(Outcome),
+    SetAside(Reason),
     /// Look again after this long.
     Again(Duration),
+    /// Look again after this long, from the broker.
+    Park(Duration),
     Failed(Call, Failure),
 }
 
@@ -78,10 +81,13 @@ impl Deliverer {
             // A part that was parked goes on where its delays had got to.
             backoff.next_delay(None);
         }
+        let place = Place::of(envelope.key(), envelope.id);
         let mut waited = Duration::ZERO;
         loop {
-            let (call, failure) = match self.attempt(route, envelope).await? {
-                Attempted::Settled(decision) => return Ok(decision),
+            let (call, failure) = match self.attempt(route, envelope, &place).await? {
+                Attempted::Done(outcome) => return Ok(Decision::done(outcome)),
+                Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
+                Attempted::Park(delay) => return self.park(&place, delay).await,
                 Attempted::Again(delay) => {
                     wait(&self.shutdown, delay).await?;
                     continue;
@@ -96,21 +102,32 @@ impl Deliverer {
             let next = plan::after(call, &failure, envelope.attempts.len(), waited, delay, self.pace.in_lane);
             report(route, envelope, &failure, &next);
             match next {
-                Next::SetAside(reason) => return Ok(Decision::dead_letter(reason)),
-                Next::Park(delay) => return Ok(Decision::retry_after(delay)),
+                Next::SetAside(reason) => return self.set_aside(&place, reason).await,
+                Next::Park(delay) => return self.park(&place, delay).await,
                 Next::Wait(delay) => wait(&self.shutdown, delay).await?,
             }
             waited += delay;
         }
     }
 
-    async fn attempt(&self, route: &Route, envelope: &Envelope) -> Result<Attempted, Stopped> {
+    /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
+    async fn park(&self, place: &Place, delay: Duration) -> Result<Decision, Stopped> {
+        self.ledger.park(place, delay, self.clock.now()).await?;
+        Ok(Decision::retry_after(delay))
+    }
+
+    /// Sets a part aside; later parts of its conversation go on without it.
+    async fn set_aside(&self, place: &Place, reason: Reason) -> Result<Decision, Stopped> {
+        self.ledger.leave(place).await?;
+        Ok(Decision::dead_letter(reason))
+    }
+
+    async fn attempt(&self, route: &Route, envelope: &Envelope, place: &Place) -> Result<Attempted, Stopped> {
         let Body::Part(part) = &envelope.body else {
             let detail = "the message is no part of a reply";
-            return Ok(Attempted::Settled(Decision::dead_letter(Reason::new("unreadable", detail))));
+            return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
         };
-        let place = Place::of(envelope.key(), envelope.id);
-        let entry = self.ledger.read(&place).await?;
+        let entry = self.ledger.read(place).await?;
         let first_attempt_at = entry.began_at().unwrap_or_else(|| self.clock.now()).max(envelope.accepted_at);
         let sms = Sms {
             part: envelope.id,
@@ -127,19 +144,19 @@ impl Deliverer {
             }
         }
         Ok(match step {
-            Step::Drop => Attempted::Settled(Decision::done(Outcome::Duplicate)),
-            Step::Accept(provider_id) => {
-                self.ledger.accept(&place, &entry, &provider_id, self.clock.now()).await?;
-                Attempted::Settled(Decision::done(Outcome::Accepted))
+            Step::Drop => {
+                self.ledger.leave(place).await?;
+                Attempted::Done(Outcome::Duplicate)
             }
-            Step::SetAside(reason) => Attempted::Settled(Decision::dead_letter(reason)),
+            Step::Accept(provider_id) => self.accept(place, &entry, &provider_id).await?,
+            Step::SetAside(reason) => Attempted::SetAside(reason),
             Step::Wait(delay) => Attempted::Again(delay),
             Step::Ask => Attempted::Again(self.pace.quiet),
-            Step::Send => match self.turn(route, envelope, &part.text) {
-                Turn::Later(delay) => Attempted::Settled(Decision::retry_after(delay)),
+            Step::Send => match self.turn(route, envelope, &part.text, &entry) {
+                Turn::Later(delay) => Attempted::Park(delay),
                 Turn::In(delay) => {
                     wait(&self.shutdown, delay).await?;
-                    self.send(route, &sms, &place, &entry).await?
+                    self.send(route, &sms, place, &entry).await?
                 }
             },
         })
@@ -152,10 +169,7 @@ impl Deliverer {
             return Ok(Attempted::Again(self.pace.backoff.initial));
         }
         match route.send(sms).await {
-            Ok(provider_id) => {
-                self.ledger.accept(place, entry, &provider_id, self.clock.now()).await?;
-                Ok(Attempted::Settled(Decision::done(Outcome::Accepted)))
-            }
+            Ok(provider_id) => self.accept(place, entry, &provider_id).await,
             Err(failure) => {
                 if failure.kind != FailureKind::Unknown {
                     self.ledger.clear(place, mark).await?;
@@ -165,7 +179,16 @@ impl Deliverer {
         }
     }
 
-    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText) -> Turn {
+    async fn accept(&self, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Stopped> {
+        self.ledger.accept(place, entry, provider_id, self.clock.now()).await?;
+        Ok(Attempted::Done(Outcome::Accepted))
+    }
+
+    /// When a part may go: after those of its conversation that are parked, and at its number's rate.
+    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry) -> Turn {
+        if let Some(delay) = entry.parked.wait_of(envelope.id, self.clock.now()) {
+            return Turn::Later(delay);
+        }
         let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
         self.rates.take(number(envelope), cost, Instant::now())
     }

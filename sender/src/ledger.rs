@@ -12,6 +12,8 @@ use common::shutdown::Shutdown;
 use common::store::{Commit, Expect, Key, Record, Store, Write};
 use serde::{Deserialize, Serialize};
 
+use crate::parked::Parked;
+
 /// Longer than any redelivery or parked retry takes.
 const TTL: Duration = Duration::from_secs(72 * 60 * 60);
 /// How many names of accepted texts are kept for a conversation.
@@ -51,7 +53,10 @@ pub(crate) struct Entry {
     pub(crate) state: State,
     /// The provider's names of other texts of the conversation.
     pub(crate) known: Vec<String>,
+    /// The conversation's parts that wait at the broker.
+    pub(crate) parked: Parked,
     record: Option<Record>,
+    parked_record: Option<Record>,
 }
 
 impl Entry {
@@ -78,15 +83,18 @@ pub(crate) struct Ledger {
 /// One part's place in the ledger.
 #[derive(Debug)]
 pub(crate) struct Place {
+    id: MessageId,
     part: Key,
     known: Key,
+    parked: Key,
 }
 
 impl Place {
     /// The place of `part` in the conversation named `conversation`.
     pub(crate) fn of(conversation: ConversationKey, part: MessageId) -> Self {
         let scope = conversation.to_hex();
-        Self { part: Key::new(scope.clone(), format!("part/{part}")), known: Key::new(scope, "sent") }
+        let key = |name: &str| Key::new(scope.clone(), name);
+        Self { id: part, part: key(&format!("part/{part}")), known: key("sent"), parked: key("parked") }
     }
 }
 
@@ -98,11 +106,16 @@ impl Ledger {
 
     /// What was done about a part.
     pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Stopped> {
-        let mut records = self.get(&[place.part.clone(), place.known.clone()]).await?.into_iter();
-        let record = records.next().flatten();
-        let known = records.next().flatten().and_then(|known| serde_json::from_slice(&known.value).ok());
-        let state = record.as_ref().map_or(State::Untouched, |record| decode(&record.value));
-        Ok(Entry { state, known: known.unwrap_or_default(), record })
+        let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
+        let mut records = self.get(&keys).await?.into_iter();
+        let [record, known, parked_record] = [(); 3].map(|()| records.next().flatten());
+        Ok(Entry {
+            state: record.as_ref().map_or(State::Untouched, |record| decode(&record.value)),
+            known: known.and_then(|known| serde_json::from_slice(&known.value).ok()).unwrap_or_default(),
+            parked: parked_record.as_ref().and_then(|p| serde_json::from_slice(&p.value).ok()).unwrap_or_default(),
+            record,
+            parked_record,
+        })
     }
 
     /// Notes that a call begins, unless somebody else wrote since `entry` was read: then `false`.
@@ -134,11 +147,43 @@ impl Ledger {
         known.drain(..known.len().saturating_sub(KNOWN));
         // Strings and lists of strings: serialising cannot fail.
         let known = serde_json::to_vec(&known).unwrap_or_default();
-        let writes = [
+        let mut writes = vec![
             Write::put(place.part.clone(), Expect::Anything, encode(&accepted), TTL),
             Write::put(place.known.clone(), Expect::Anything, known, TTL),
         ];
+        let mut parked = entry.parked.clone();
+        if parked.leave(place.id) {
+            writes.push(put_parked(place, Expect::Anything, &parked));
+        }
         self.commit(&writes).await.map(drop)
+    }
+
+    /// Notes that a part waits at the broker for `delay`, and others of its conversation behind it.
+    pub(crate) async fn park(&self, place: &Place, delay: Duration, now: Timestamp) -> Result<(), Stopped> {
+        self.change_parked(place, |parked| {
+            parked.park(place.id, delay, now);
+            true
+        })
+        .await
+    }
+
+    /// Notes that a part waits no longer.
+    pub(crate) async fn leave(&self, place: &Place) -> Result<(), Stopped> {
+        self.change_parked(place, |parked| parked.leave(place.id)).await
+    }
+
+    /// Makes a change to the parked parts as they are; `change` says whether it changed them.
+    async fn change_parked(&self, place: &Place, change: impl Fn(&mut Parked) -> bool) -> Result<(), Stopped> {
+        loop {
+            let Entry { mut parked, parked_record, .. } = self.read(place).await?;
+            if !change(&mut parked) {
+                return Ok(());
+            }
+            let write = put_parked(place, Expect::unchanged(parked_record.as_ref()), &parked);
+            if self.commit(&[write]).await? == Commit::Applied {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes our own mark back, after a call that certainly had no effect. Another holder's mark stays.
@@ -184,6 +229,12 @@ pub(crate) async fn wait(shutdown: &Shutdown, delay: Duration) -> Result<(), Sto
         () = shutdown.started() => Err(Stopped),
         () = tokio::time::sleep(delay) => Ok(()),
     }
+}
+
+fn put_parked(place: &Place, expect: Expect, parked: &Parked) -> Write {
+    // Ids and times: serialising cannot fail.
+    let value = serde_json::to_vec(parked).unwrap_or_default();
+    Write::put(place.parked.clone(), expect, value, TTL)
 }
 
 fn encode(state: &State) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 mod deliver;
 mod ledger;
+mod parked;
 mod plan;
 mod rate;
 mod segments;

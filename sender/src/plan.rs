@@ -25,7 +25,7 @@ pub struct Pace {
     pub backoff: RetryPolicy,
     /// How long a part may wait here in all before it is parked at the broker.
     pub in_lane: Duration,
-    /// How long after a send whose outcome is unknown the provider may not list it yet.
+    /// How long after a send began whose outcome is unknown the provider may not list it yet; longer than `call`.
     pub quiet: Duration,
     /// How long one call to a provider may take.
     pub call: Duration,

@@ -20,9 +20,15 @@ pub(crate) type Number = (IntegrationId, PhoneNumber);
 
 /// The pace of each number in this process.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
-    /// When each number would have sent all that it was given, had it kept to its rate.
-    busy_until: Mutex<HashMap<Number, Instant>>,
+pub(crate) struct Rates(Mutex<HashMap<Number, Queue>>);
+
+/// How far ahead a number's places are taken. Without bursts it would be idle from these times on.
+#[derive(Debug, Clone, Copy)]
+struct Queue {
+    /// By what may go.
+    busy_until: Instant,
+    /// By what was told to come later, too: so that not everything comes back at once.
+    awaited_until: Instant,
 }
 
 /// When a text may go.
@@ -37,21 +43,29 @@ pub(crate) enum Turn {
 impl Rates {
     /// Takes the next place of `number` at `now` for a text that takes `cost` of sending time.
     pub(crate) fn take(&self, number: Number, cost: Duration, now: Instant) -> Turn {
-        let mut all = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy_until = all.entry(number).or_insert(now);
-        let wait = busy_until.saturating_duration_since(now).saturating_sub(BURST);
-        if wait > PATIENCE {
-            return Turn::Later(wait);
-        }
-        *busy_until = (*busy_until).max(now) + cost;
-        Turn::In(wait)
+        self.with(number, now, |queue| {
+            let wait = |place: Instant| place.saturating_duration_since(now).saturating_sub(BURST);
+            if wait(queue.busy_until) <= PATIENCE {
+                let place = wait(queue.busy_until);
+                queue.busy_until = queue.busy_until.max(now) + cost;
+                return Turn::In(place);
+            }
+            let place = queue.awaited_until.max(queue.busy_until);
+            // What is not waited for any longer is not planned for either.
+            queue.awaited_until = if wait(place) < LONGEST_PAUSE { place + cost } else { place };
+            Turn::Later(wait(place))
+        })
     }
 
     /// Holds everything of `number` back for `pause` (at most a day) from `now`.
     pub(crate) fn pause(&self, number: Number, pause: Duration, now: Instant) {
-        let mut all = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy_until = all.entry(number).or_insert(now);
-        *busy_until = (*busy_until).max(now + BURST + pause.min(LONGEST_PAUSE));
+        let until = now + BURST + pause.min(LONGEST_PAUSE);
+        self.with(number, now, |queue| queue.busy_until = queue.busy_until.max(until));
+    }
+
+    fn with<T>(&self, number: Number, now: Instant, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(all.entry(number).or_insert(Queue { busy_until: now, awaited_until: now }))
     }
 }
 
@@ -82,7 +96,9 @@ mod tests {
         for seconds in 1..=5 {
             assert_eq!(rates.take(number(0), SECOND, now), Turn::In(seconds * SECOND));
         }
-        assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(6 * SECOND));
+        for seconds in 6..=9 {
+            assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(seconds * SECOND), "one after the other");
+        }
         assert_eq!(rates.take(number(1), SECOND, now), Turn::In(Duration::ZERO), "another number is free");
         assert_eq!(rates.take(number(0), SECOND, now + 6 * SECOND), Turn::In(Duration::ZERO));
     }

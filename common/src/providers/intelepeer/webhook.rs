@@ -241,5 +241,15 @@ mod tests {
                 Ok(())
             })?;
         }
+
+        #[test]
+        fn no_field_makes_it_panic_and_no_word_is_lost(
+            name in "(refid|from|to|text|media|mediaurls|signature)", value in ".*", is_list in any::<bool>(), words in ".*",
+        ) {
+            let value = if is_list { json!([value, {"link": value}]) } else { json!(value) };
+            if let Ok((_, inbound)) = message(&json!({name: value, "message": words})) {
+                prop_assert_eq!(inbound.text.expose(), words);
+            }
+        }
     }
 }

@@ -1,0 +1,172 @@
+//! A simulated provider, a store in memory, and the real deliverer between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use common::broker::embedded::EmbeddedBroker;
+use common::broker::{Decision, Handler as _, Outcome, Settlement};
+use common::clock::Clock;
+use common::integration::{
+    AssistantSettings, Integration, Integrations, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
+    ScriptedSettings, TwilioSettings, UnknownOutcome,
+};
+use common::message::{Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, PhoneNumber, SCHEMA};
+use common::ports::Ports;
+use common::retry::RetryPolicy;
+use common::shutdown::Shutdown;
+use common::store::embedded::{Database, EmbeddedStore};
+use sender::{Deliverer, Pace};
+use simulator::{RequestRecord, Route, Simulator, SimulatorConfig};
+
+pub(crate) const CUSTOMER: &str = "+14155550101";
+pub(crate) const TWILIO_NUMBER: &str = "+12125550100";
+pub(crate) const INTELEPEER_NUMBER: &str = "+12125550199";
+
+/// Everything a part meets on its way out.
+pub(crate) struct Rig {
+    pub(crate) simulator: Simulator,
+    pub(crate) integration: Integration,
+    pub(crate) ports: Ports,
+    pub(crate) pace: Pace,
+    pub(crate) shutdown: Shutdown,
+    skipped_s: Arc<AtomicU32>,
+}
+
+impl Rig {
+    /// A rig with the simulator's demo Twilio account.
+    pub(crate) async fn twilio() -> Self {
+        let account = SimulatorConfig::demo().twilio;
+        let simulator = start(SimulatorConfig::demo()).await;
+        let settings = TwilioSettings {
+            account_sid: account.account_sid,
+            auth_tokens: vec![account.auth_token],
+            base_url: simulator.url().to_owned(),
+            messaging_service_sid: None,
+        };
+        Self::new(simulator, ProviderSettings::Twilio(settings))
+    }
+
+    /// A rig with an IntelePeer account.
+    pub(crate) async fn intelepeer(
+        config: SimulatorConfig,
+        auth: IntelepeerAuth,
+        unknown_outcome: UnknownOutcome,
+    ) -> Self {
+        let account_secrets = vec![config.intelepeer.secret.clone()];
+        let simulator = start(config).await;
+        let url = simulator.url().to_owned();
+        let settings =
+            IntelepeerSettings { account_secrets, auth, base_url: url.clone(), login_url: url, unknown_outcome };
+        Self::new(simulator, ProviderSettings::Intelepeer(settings))
+    }
+
+    fn new(simulator: Simulator, provider: ProviderSettings) -> Self {
+        let integration = Integration {
+            id: IntegrationId::parse("support").unwrap(),
+            numbers: Vec::new(),
+            provider,
+            assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
+            options: Options::default(),
+        };
+        let (database, skipped_s) = (Database::in_memory().unwrap(), Arc::new(AtomicU32::new(0)));
+        let clock = {
+            let (real, skipped_s) = (Clock::system(), skipped_s.clone());
+            Clock::from_fn(move || real.now() + Duration::from_secs(skipped_s.load(Ordering::SeqCst).into()))
+        };
+        let broker = Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()));
+        let store = Arc::new(EmbeddedStore::new(database, clock.clone()));
+        let pace = Pace {
+            backoff: RetryPolicy { initial: Duration::from_millis(5), max: Duration::from_millis(20) },
+            in_lane: Duration::from_secs(5),
+            quiet: Duration::from_millis(100),
+            call: Duration::from_secs(5),
+        };
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        Self { simulator, integration, ports: Ports { broker, store, clock }, pace, shutdown, skipped_s }
+    }
+
+    /// The same after a stop: nobody has asked to stop yet.
+    pub(crate) fn restarted(self) -> Self {
+        Self { shutdown: Shutdown::new(self.shutdown.grace()), ..self }
+    }
+
+    /// Lets this many seconds pass at once.
+    pub(crate) fn skip_s(&self, seconds: u32) {
+        self.skipped_s.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// A fresh process, as it were: only the store remembers.
+    pub(crate) fn deliverer(&self) -> Deliverer {
+        let integrations: Integrations = [self.integration.clone()].into_iter().collect();
+        let public_url = Some("https://sms.example.com");
+        Deliverer::new(&integrations, public_url, &self.ports, self.shutdown.clone(), self.pace).unwrap()
+    }
+
+    /// The `index`th part of a reply, with these words.
+    pub(crate) fn part(&self, index: u16, words: &str) -> Envelope {
+        let turn = MessageId::of_provider(&self.integration.id, "SM-of-the-customer");
+        let ours = match &self.integration.provider {
+            ProviderSettings::Twilio(_) => TWILIO_NUMBER,
+            ProviderSettings::Intelepeer(_) => INTELEPEER_NUMBER,
+        };
+        let conversation = Conversation::new(PhoneNumber::parse(CUSTOMER).unwrap(), PhoneNumber::parse(ours).unwrap());
+        Envelope {
+            schema: SCHEMA,
+            id: turn.derive(&format!("part/{index}")),
+            integration: self.integration.id.clone(),
+            conversation,
+            accepted_at: self.ports.clock.now(),
+            attempts: Vec::new(),
+            trace: String::new(),
+            body: Body::Part(Part { turn, index, text: words.into(), media: Vec::new() }),
+        }
+    }
+
+    /// Delivers as a fresh process would, and says in a word or two what was decided.
+    pub(crate) async fn deliver(&self, envelope: &mut Envelope) -> String {
+        said(&self.deliverer().handle(envelope).await)
+    }
+
+    /// The words that the provider accepted, in order.
+    pub(crate) fn accepted(&self) -> Vec<String> {
+        self.simulator.messages().into_iter().map(|message| message.body).collect()
+    }
+
+    /// The calls of one kind.
+    pub(crate) fn calls(&self, route: Route) -> Vec<RequestRecord> {
+        self.simulator.requests().into_iter().filter(|request| request.route == Some(route)).collect()
+    }
+}
+
+/// No receipts: nobody here takes them.
+async fn start(mut config: SimulatorConfig) -> Simulator {
+    config.receipts.steps.clear();
+    Simulator::start(config).await.unwrap()
+}
+
+/// A decision in a word or two: the outcome, `retry`, `dead: <reason>`, or `give back`.
+pub(crate) fn said(decision: &Decision) -> String {
+    assert!(decision.effects.is_empty());
+    match &decision.settlement {
+        Settlement::Done(Outcome::Accepted) => "accepted".to_owned(),
+        Settlement::Done(Outcome::Duplicate) => "duplicate".to_owned(),
+        Settlement::Done(outcome) => format!("done: {}", outcome.as_str()),
+        Settlement::RetryAfter(_) => "retry".to_owned(),
+        Settlement::DeadLetter(reason) => format!("dead: {}", reason.name),
+        Settlement::GiveBack => "give back".to_owned(),
+    }
+}
+
+/// The same part to another customer.
+pub(crate) fn to(mut envelope: Envelope, customer: &str) -> Envelope {
+    envelope.conversation.customer = PhoneNumber::parse(customer).unwrap();
+    envelope
+}
+
+/// The same part with a picture.
+pub(crate) fn with_picture(mut envelope: Envelope, url: &str) -> Envelope {
+    let Body::Part(part) = &mut envelope.body else { panic!("not a part") };
+    part.media.push(Media { url: url.to_owned(), content_type: Some("image/png".to_owned()) });
+    envelope
+}
