@@ -12,7 +12,7 @@ use common::integration::{
     ScriptedSettings, TwilioSettings, UnknownOutcome,
 };
 use common::message::{Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, PhoneNumber, SCHEMA};
-use common::ports::Ports;
+use common::ports::{Ports, StageProgress};
 use common::retry::RetryPolicy;
 use common::shutdown::Shutdown;
 use common::store::embedded::{Database, EmbeddedStore};
@@ -83,7 +83,7 @@ impl Rig {
             call: Duration::from_secs(5),
         };
         let shutdown = Shutdown::new(Duration::from_secs(5));
-        Self { simulator, integration, ports: Ports { broker, store, clock }, pace, shutdown, skipped_s }
+        Self { simulator, integration, ports: Ports { broker, store, clock, progress: StageProgress::default() }, pace, shutdown, skipped_s }
     }
 
     /// The same after a stop: nobody has asked to stop yet.
