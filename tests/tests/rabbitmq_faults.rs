@@ -155,6 +155,13 @@ async fn published(broker: &RabbitMq, message: Outgoing) {
     }
 }
 
+async fn is_up(broker: &RabbitMq) {
+    let deadline = Instant::now() + COMES_BACK_WITHIN;
+    while let Err(failure) = broker.check().await {
+        assert!(Instant::now() < deadline, "{failure}");
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     server: &Arc<RabbitMqServer>,
     work: impl FnOnce(&RabbitMqServer) -> anyhow::Result<T> + Send + 'static,
@@ -209,7 +216,38 @@ async fn a_deleted_queue_is_declared_and_consumed_again() {
     let second = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
     assert_eq!(read(&second), (1, 1));
     second.settle(&[]).await.unwrap();
-    subscription.close().await;
+
+    // Nothing lingers once the last handle is gone; a delivery is one too, because settling it may publish.
+    drop((first, second));
+    drop(subscription);
+    drop(broker);
+    let deadline = Instant::now() + COMES_BACK_WITHIN;
+    while !blocking(&server, |server| server.ctl(&["list_connections", "--no-table-headers", "pid"])).await.is_empty() {
+        assert!(Instant::now() < deadline, "a connection stays open");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_consumers_die_with_becomes_a_dead_letter() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    published(&broker, message(1, 0)).await;
+    published(&broker, message(1, 1)).await;
+    for redelivered in 0..=20 {
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        let delivery = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
+        assert_eq!((read(&delivery), delivery.redeliveries), ((1, 0), redelivered));
+        subscription.close().await;
+    }
+    let mut subscription = broker.subscribe(Stage::Inbound, 1);
+    let next = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
+    assert_eq!((read(&next), next.redeliveries), ((1, 1), 0));
+    next.settle(&[]).await.unwrap();
+    let deadline = Instant::now() + COMES_BACK_WITHIN;
+    while broker.depths().await.unwrap().dead != 1 {
+        assert!(Instant::now() < deadline, "it is no dead letter");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +274,7 @@ async fn while_the_broker_is_away_calls_fail_soon_and_say_why() {
 async fn a_broker_short_of_memory_is_not_ready_and_takes_messages_again_afterwards() {
     let server = server().await;
     let broker = broker_of(&server);
-    while broker.check().await.is_err() {}
+    is_up(&broker).await;
     blocking(&server, |server| server.set_memory_alarm(true)).await;
     // The first publish of a blocked connection has no answer until its deadline; by then we were told.
     let first = timeout(NO_CALL_TAKES, broker.publish(&[message(1, 0)])).await.expect("publishing never hangs");
@@ -255,18 +293,20 @@ async fn a_broker_short_of_memory_is_not_ready_and_takes_messages_again_afterwar
 async fn a_queue_declared_otherwise_is_named_with_the_way_out() {
     let server = server().await;
     let broker = broker_of(&server);
-    while broker.check().await.is_err() {}
+    is_up(&broker).await;
     drop(broker);
     blocking(&server, |server| server.ctl(&["delete_queue", "faults.outbound.2"])).await;
     let declare = r#"rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"faults.outbound.2">>), true, false, [], none, <<"test">>)."#;
     blocking(&server, move |server| server.ctl(&["eval", declare])).await;
 
     let broker = broker_of(&server);
+    let deadline = Instant::now() + COMES_BACK_WITHIN;
     let failure = loop {
         let failure = broker.check().await.unwrap_err();
         if failure.kind == FailureKind::Misconfigured {
             break failure.to_string();
         }
+        assert!(Instant::now() < deadline, "{failure}");
     };
     assert!(failure.contains("faults.outbound.2") && failure.contains("delete_queue"), "{failure}");
 }
