@@ -16,6 +16,8 @@ use crate::watsonx::WatsonxInstance;
 pub struct SimulatorConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The base URL that others see, without a slash at the end, where it is not the one of `listen`.
+    pub public_url: Option<String>,
     /// The Twilio account.
     pub twilio: TwilioAccount,
     /// The IntelePeer customer.
@@ -36,6 +38,7 @@ impl SimulatorConfig {
     pub fn demo() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public_url: None,
             twilio: TwilioAccount::demo(),
             intelepeer: IntelepeerAccount::demo(),
             watsonx: WatsonxInstance::demo(),

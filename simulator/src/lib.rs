@@ -2,6 +2,23 @@
 //!
 //! It is an independent judge: it refuses what the real services refuse, remembers all it received, and shares no code
 //! with the crates it judges. Production crates never import it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use simulator::{Fault, Route, Simulator, SimulatorConfig};
+//!
+//! let simulator = Simulator::start(SimulatorConfig::demo()).await?;
+//! simulator.set_webhook("+12125550100", "http://127.0.0.1:8080/webhooks/demo/messages");
+//! simulator.fail(Route::TwilioSend, Fault::status(503).times(2));
+//! let phone = simulator.phone();
+//! phone.text("+14155550101", "+12125550100", "hello").await?;
+//! let reply = phone.wait_for_reply("+14155550101", 0, Duration::from_secs(10)).await?;
+//! assert!(reply.body.contains("Opening hours"));
+//! simulator.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod clock;
 pub mod config;

@@ -126,3 +126,35 @@ impl Route {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_told_apart_by_method_and_path() {
+        let cases = [
+            (Method::POST, "/2010-04-01/Accounts/AC1/Messages.json", Some(Route::TwilioSend)),
+            (Method::GET, "/2010-04-01/Accounts/AC1/Messages.json", Some(Route::TwilioList)),
+            (Method::GET, "/2010-04-01/Accounts/AC1/Messages/SM1.json", Some(Route::TwilioFetch)),
+            (Method::GET, "/2010-04-01/Accounts/AC1.json", Some(Route::TwilioAccount)),
+            (Method::POST, "/2010-04-01/Accounts/AC1/IncomingPhoneNumbers/PN1.json", Some(Route::TwilioNumbers)),
+            (Method::GET, "/2010-04-01/Accounts/AC1/Calls.json", None),
+            (Method::POST, "/_rest/v4/authenticate", Some(Route::IntelepeerLogin)),
+            (Method::POST, "/_rest/v4/app/sms/send", Some(Route::IntelepeerSend)),
+            (Method::GET, "/_rest/v4/app/sms/mdr", Some(Route::IntelepeerStatus)),
+            (Method::POST, "/_rest/v4/my/did/sms/webhook", Some(Route::IntelepeerWebhook)),
+            (Method::POST, "/v2/assistants/a/sessions", Some(Route::AssistantSession)),
+            (Method::DELETE, "/v2/assistants/a/environments/e/sessions/s", Some(Route::AssistantDelete)),
+            (Method::POST, "/instances/i/v2/assistants/a/sessions/s/message", Some(Route::AssistantMessage)),
+            (Method::POST, "/v2/assistants/a/environments/e/message", Some(Route::AssistantStateless)),
+            (Method::POST, "/identity/token", Some(Route::Token)),
+            (Method::GET, "/_simulator/state", None),
+            (Method::GET, "/", None),
+        ];
+        for (method, path, route) in cases {
+            assert_eq!(Route::of(&method, path), route, "{method} {path}");
+            assert!(route.is_none_or(|route| Service::of(path) == Some(route.service())), "{path}");
+        }
+    }
+}

@@ -31,7 +31,8 @@ impl Simulator {
     /// When the address cannot be bound, or TLS for webhooks cannot be set up.
     pub async fn start(config: SimulatorConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let address = listener.local_addr()?;
+        let url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
         let world = Arc::new(World::new(config, url).map_err(io::Error::other)?);
         let app = Router::new()
             .merge(twilio::routes())
@@ -57,7 +58,7 @@ impl Simulator {
         &self.world.url
     }
 
-    /// Closes the listener and every connection, and waits until nothing runs any more.
+    /// Closes the listener and every connection, and waits until the port is free and no webhook is being posted.
     pub async fn stop(self) {
         self.world.stopped.cancel();
         self.world.tasks.close();

@@ -29,7 +29,8 @@ fn usual_body(service: Service, status: StatusCode) -> String {
     let number = status.as_u16();
     let body = match service {
         Service::Twilio => {
-            let code = 20_000 + u32::from(number);
+            // Most HTTP statuses have a code of their own.
+            let code = if status == StatusCode::UNAUTHORIZED { 20_003 } else { 20_000 + u32::from(number) };
             let more_info = format!("https://www.twilio.com/docs/errors/{code}");
             json!({ "code": code, "message": reason, "more_info": more_info, "status": number })
         }

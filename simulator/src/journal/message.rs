@@ -15,7 +15,7 @@ pub struct Message {
     pub service: Service,
     /// From the customer, or to the customer.
     pub direction: Direction,
-    /// The sender's number; empty while a messaging service has not chosen one.
+    /// The sender's number. While a text that a messaging service took is still accepted, the API hides it.
     pub from: String,
     /// The receiver's number.
     pub to: String,

@@ -90,6 +90,11 @@ impl Journal {
         lock(&self.texts).find(sid).cloned()
     }
 
+    /// The replies to a customer, oldest first, without the first `seen`.
+    pub(crate) fn replies(&self, customer: &str, seen: usize) -> Vec<Message> {
+        lock(&self.texts).replies(customer).skip(seen).cloned().collect()
+    }
+
     /// The remembered texts that `wanted` picks, oldest first.
     pub(crate) fn messages(&self, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
         lock(&self.texts).iter().filter(|m| wanted(m)).cloned().collect()

@@ -1,8 +1,9 @@
 //! The newest texts, found by id in constant time however many there are.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
-use super::message::{Message, MessageState};
+use super::message::{Direction, Message, MessageState};
 
 /// The newest `keep` texts, oldest first.
 #[derive(Debug)]
@@ -10,13 +11,21 @@ pub(crate) struct Texts {
     list: VecDeque<Message>,
     /// Running numbers by id; a text's place in `list` is its number less `forgotten`.
     numbers: HashMap<String, usize>,
+    /// Running numbers of the replies to each customer, so that waiting for one costs nothing while others talk.
+    replies: HashMap<String, VecDeque<usize>>,
     forgotten: usize,
     keep: usize,
 }
 
 impl Texts {
     pub(crate) fn new(keep: usize) -> Self {
-        Self { list: VecDeque::new(), numbers: HashMap::new(), forgotten: 0, keep: keep.max(1) }
+        Self {
+            list: VecDeque::new(),
+            numbers: HashMap::new(),
+            replies: HashMap::new(),
+            forgotten: 0,
+            keep: keep.max(1),
+        }
     }
 
     /// Appends; returns false and changes nothing when a text of that id is already there.
@@ -24,15 +33,37 @@ impl Texts {
         if self.numbers.contains_key(&message.sid) {
             return false;
         }
-        self.numbers.insert(message.sid.clone(), self.forgotten + self.list.len());
+        let number = self.forgotten + self.list.len();
+        self.numbers.insert(message.sid.clone(), number);
+        if message.direction == Direction::Outbound {
+            self.replies.entry(message.to.clone()).or_default().push_back(number);
+        }
         self.list.push_back(message);
         while self.list.len() > self.keep {
-            if let Some(oldest) = self.list.pop_front() {
-                self.numbers.remove(&oldest.sid);
-                self.forgotten += 1;
-            }
+            self.forget_oldest();
         }
         true
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.list.pop_front() else { return };
+        self.numbers.remove(&oldest.sid);
+        self.forgotten += 1;
+        if oldest.direction == Direction::Inbound {
+            return;
+        }
+        if let Entry::Occupied(mut replies) = self.replies.entry(oldest.to) {
+            replies.get_mut().pop_front();
+            if replies.get().is_empty() {
+                replies.remove();
+            }
+        }
+    }
+
+    /// The replies to a customer, oldest first.
+    pub(crate) fn replies(&self, customer: &str) -> impl Iterator<Item = &Message> {
+        let numbers = self.replies.get(customer).into_iter().flatten();
+        numbers.filter_map(|number| self.list.get(number.checked_sub(self.forgotten)?))
     }
 
     pub(crate) fn find(&self, sid: &str) -> Option<&Message> {
@@ -60,7 +91,6 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Direction;
     use crate::route::Service;
 
     fn text(sid: &str) -> Message {
@@ -74,6 +104,8 @@ mod tests {
             assert!(texts.add(text(sid)));
         }
         assert!(texts.find("a").is_none());
+        assert_eq!(texts.replies("+14155550101").map(|m| m.sid.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(texts.replies("+14155550102").count(), 0);
         assert_eq!(texts.find("b").map(|m| m.sid.as_str()), Some("b"));
         assert!(texts.advance("c", MessageState::Sent, None));
         assert_eq!(texts.find("c").map(|m| m.state), Some(MessageState::Sent));

@@ -92,7 +92,7 @@ impl Phone {
     /// The texts that were accepted for a customer, oldest first.
     #[must_use]
     pub fn replies(&self, customer: &str) -> Vec<Message> {
-        self.world.journal.messages(|m| m.direction == Direction::Outbound && m.to == customer)
+        self.world.journal.replies(customer, 0)
     }
 
     /// Both sides of a customer's conversation with one of our numbers, oldest first.
@@ -106,7 +106,7 @@ impl Phone {
     /// # Errors
     /// When it does not come within the deadline.
     pub async fn wait_for_reply(&self, customer: &str, seen: usize, within: Duration) -> Result<Message, NoReply> {
-        let reply = self.world.journal.wait_for(|| self.replies(customer).into_iter().nth(seen));
+        let reply = self.world.journal.wait_for(|| self.world.journal.replies(customer, seen).into_iter().next());
         let no_reply = || NoReply { within, seen: self.replies(customer).len() };
         tokio::time::timeout(within, reply).await.ok().flatten().ok_or_else(no_reply)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 use super::{authorize, resource};
-use crate::journal::Message;
+use crate::journal::{Message, MessageState};
 use crate::route::Service;
 use crate::world::World;
 
@@ -123,7 +123,7 @@ impl Query {
     fn wants(&self, message: &Message) -> bool {
         let ends = self.filters.iter().all(|(name, value)| match name.as_str() {
             "To" => &message.to == value,
-            "From" => &message.from == value,
+            "From" => &message.from == value && message.state != MessageState::Accepted,
             _ => true,
         });
         ends && message.service == Service::Twilio

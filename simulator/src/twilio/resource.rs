@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::clock::rfc2822;
-use crate::journal::{Direction, Message};
+use crate::journal::{Direction, Message, MessageState};
 
 /// Every documented field, with its documented type: counts are strings, `error_code` is a number or null.
 pub(super) fn show(account: &str, message: &Message) -> Value {
@@ -12,7 +12,8 @@ pub(super) fn show(account: &str, message: &Message) -> Value {
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound-api",
     };
-    let undecided = message.from.is_empty();
+    // The service chooses the number later, and only then is the text cut into segments.
+    let undecided = message.state == MessageState::Accepted;
     let segments = if undecided { 0 } else { segments(&message.body) };
     json!({
         "sid": message.sid,

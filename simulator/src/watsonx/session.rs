@@ -1,6 +1,7 @@
 //! Sessions: opened, used, deleted, or gone after a while.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,10 +16,14 @@ use super::context::merge;
 use super::refusal::Refusal;
 use crate::world::{World, lock};
 
+const MIN_ROOM: usize = 1024;
+
 /// The open sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
+    /// How many sessions there may be before the expired ones are cleared away.
+    room: AtomicUsize,
     timeout: Duration,
 }
 
@@ -31,13 +36,16 @@ struct Session {
 
 impl Sessions {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { open: Mutex::default(), timeout }
+        Self { open: Mutex::default(), room: AtomicUsize::new(MIN_ROOM), timeout }
     }
 
     fn create(&self) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let mut open = lock(&self.open);
-        open.retain(|_, session| session.used.elapsed() < self.timeout);
+        if open.len() >= self.room.load(Ordering::Relaxed) {
+            open.retain(|_, session| session.used.elapsed() < self.timeout);
+            self.room.store(MIN_ROOM.max(2 * open.len()), Ordering::Relaxed);
+        }
         open.insert(id.clone(), Session { context: json!({}), turns: 0, used: Instant::now() });
         id
     }

@@ -82,8 +82,13 @@ async fn a_messaging_service_sends_from_its_pool() {
     let form = [("To", CUSTOMER), ("MessagingServiceSid", service), ("Body", "hello")];
     let (status, text) = answer(send(&simulator, &form)).await;
     assert_eq!(status, 201);
-    assert_eq!((&text["status"], &text["from"]), (&json!("accepted"), &json!(OURS)));
-    assert_eq!(text["messaging_service_sid"], service);
+    assert_eq!((&text["status"], &text["from"]), (&json!("accepted"), &Value::Null));
+    assert_eq!((&text["num_segments"], &text["messaging_service_sid"]), (&json!("0"), &json!(service)));
+    let sent = simulator.wait_for(|s| s.messages().first().filter(|m| m.sent_at.is_some()).cloned());
+    assert_eq!(tokio::time::timeout(DEADLINE, sent).await.unwrap().unwrap().from, OURS);
+    let one = twilio_url(&simulator, &format!("Messages/{}.json", text["sid"].as_str().unwrap()));
+    let (_, text) = answer(signed_in(http().get(one))).await;
+    assert_eq!((&text["from"], &text["num_segments"]), (&json!(OURS), &json!("1")));
 }
 
 #[tokio::test]
