@@ -79,12 +79,15 @@ impl Credentials {
 
 async fn fetch(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
     let request = request.header(reqwest::header::ACCEPT, "application/json");
-    client::send(request, &Value::Null).await.map_err(|failure| {
-        let what =
-            if failure.kind.is_retryable() { "no token for the assistant" } else { "no token: credentials refused" };
+    client::send(request, &Value::Null).await.map_err(|cause| {
         // A token service that refuses our key with a 400, as IAM does, refuses every text alike.
-        let kind = if failure.kind.is_retryable() { failure.kind } else { FailureKind::Misconfigured };
-        let (code, hint) = (failure.code.clone().unwrap_or_default(), failure.retry_after);
-        Failure::new(kind, what).caused_by(failure).with_code(code).with_retry_after(hint)
+        let (kind, what) = if cause.kind.is_retryable() {
+            (cause.kind, "no token for the assistant")
+        } else {
+            (FailureKind::Misconfigured, "no token for the assistant, the credentials are refused")
+        };
+        let mut failure = Failure::new(kind, what).with_retry_after(cause.retry_after);
+        failure.code.clone_from(&cause.code);
+        failure.caused_by(cause)
     })
 }
