@@ -227,8 +227,10 @@ impl House {
     /// # Panics
     /// When they do not come in time.
     pub async fn replies(&self, customer: &str, count: usize) -> Vec<String> {
-        let replies = self.simulator.phone().wait_for_replies(customer, count, DEADLINE).await;
-        replies.expect("the replies come in time").into_iter().map(|reply| reply.body).collect()
+        match self.simulator.phone().wait_for_replies(customer, count, DEADLINE).await {
+            Ok(replies) => replies.into_iter().map(|reply| reply.body).collect(),
+            Err(late) => panic!("{late}; the depths are {:?}", self.ports.broker.depths().await),
+        }
     }
 
     /// Everything the provider accepted for `customer` so far.
