@@ -1,4 +1,5 @@
 //! The embedded adapters pass both conformance suites, in memory and on a file.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 

@@ -1,8 +1,8 @@
-//! The suites that say what an adapter of a port must do. Each case is a function over a fixture that gives it empty
-//! queues or records of its own; a test file for each adapter calls them all through [`broker_suite!`](crate::broker_suite)
-//! and [`store_suite!`](crate::store_suite), so no case can be left out for one of them.
+//! The suites that say what an adapter of a port must do.
 //!
-//! A case fails by panicking. Nothing waits longer than [`DEADLINE`].
+//! Each case is a function over a fixture that gives it empty queues or records of its own. A test file for each adapter
+//! runs them all through [`broker_suite!`](crate::broker_suite) and [`store_suite!`](crate::store_suite), so no case can
+//! be left out for one of them. A case fails by panicking; nothing waits longer than [`DEADLINE`].
 
 pub mod broker;
 pub mod store;

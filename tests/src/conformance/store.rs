@@ -206,7 +206,7 @@ pub async fn a_created_again_key_has_a_new_version(fixture: &dyn StoreFixture) {
         versions.push(put(&*store, &key("session"), "same").await.version);
         assert_eq!(commit(&*store, &[Write::delete(key("session"), Expect::Anything)]).await, Commit::Applied);
     }
-    let brief = Write::put(key("session"), Expect::Absent, "same", Duration::from_secs(1));
+    let brief = Write::put(key("session"), Expect::Absent, "same", Duration::from_secs(2));
     assert_eq!(commit(&*store, &[brief]).await, Commit::Applied);
     versions.push(read(&*store, &key("session")).await.expect("it has not expired yet").version);
     expire(&*store, &key("session")).await;

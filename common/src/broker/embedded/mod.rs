@@ -90,3 +90,116 @@ fn refuse_if_full(taken: Taken) -> Result<(), Failure> {
         Taken::Full(stage) => Err(Failure::transient(format!("queue full: {}", stage.as_str()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::super::{Delivery, Reason};
+    use super::subscription::LONGEST_SLEEP;
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn message(destination: Destination, text: &str) -> Outgoing {
+        let payload = Bytes::copy_from_slice(text.as_bytes());
+        Outgoing { destination, id: None, key: None, trace: String::new(), payload }
+    }
+
+    fn work(text: &str) -> Outgoing {
+        message(Destination::Work(Stage::Inbound), text)
+    }
+
+    fn broker(clock: Clock) -> EmbeddedBroker {
+        EmbeddedBroker::new(Database::in_memory().unwrap(), clock)
+    }
+
+    fn redelivered(delivery: &Delivery) -> (&[u8], u32) {
+        (&delivery.payload, delivery.redeliveries)
+    }
+
+    #[tokio::test]
+    async fn a_full_stage_refuses_work_but_never_a_parked_or_dead_message() {
+        let broker = EmbeddedBroker { row_limit: 2, ..broker(Clock::system()) };
+        broker.publish(&[work("1")]).await.unwrap();
+        let refused = broker.publish(&[work("2"), work("3")]).await.unwrap_err();
+        assert!(refused.kind.is_retryable());
+        assert_eq!(refused.to_string(), "queue full: inbound");
+        let parked = message(Destination::Delayed(Stage::Inbound, Duration::from_secs(60)), "parked");
+        let dead = message(Destination::Dead(Stage::Inbound, Reason::new("permanent", "refused")), "dead");
+        let two = [parked.clone(), parked, dead];
+        broker.publish(&two).await.unwrap();
+        broker.publish(&[work("2")]).await.unwrap_err();
+        broker.publish(&[message(Destination::Work(Stage::Outbound), "another stage")]).await.unwrap();
+        let depths = Depths { inbound: 1, outbound: 1, delayed: 2, dead: 1, receipts: 0 };
+        assert_eq!(broker.depths().await.unwrap(), depths);
+
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        let first = subscription.next().await;
+        first.settle(&[work("an effect")]).await.unwrap_err();
+        assert_eq!(broker.depths().await.unwrap(), depths, "it is still ours");
+        first.settle(&[]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn redeliveries_are_counted_for_each_time_handed_out() {
+        let broker = broker(Clock::system());
+        broker.publish(&[work("a"), work("b")]).await.unwrap();
+        for times in 0..3 {
+            let mut subscription = broker.subscribe(Stage::Inbound, 1);
+            assert_eq!(redelivered(&subscription.next().await), (&b"a"[..], times));
+        }
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        subscription.next().await.settle(&[]).await.unwrap();
+        assert_eq!(redelivered(&subscription.next().await), (&b"b"[..], 0));
+    }
+
+    #[tokio::test]
+    async fn of_two_who_settle_a_message_only_the_first_adds_effects() {
+        let broker = broker(Clock::system());
+        broker.publish(&[work("a")]).await.unwrap();
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        let stale = subscription.next().await;
+        subscription.close().await;
+        let fresh = broker.subscribe(Stage::Inbound, 1).next().await;
+        let effect = message(Destination::Work(Stage::Outbound), "effect");
+        fresh.settle(std::slice::from_ref(&effect)).await.unwrap();
+        stale.settle(&[effect]).await.unwrap();
+        assert_eq!(broker.depths().await.unwrap(), Depths { outbound: 1, ..Depths::default() });
+    }
+
+    #[tokio::test]
+    async fn a_consumer_sleeps_until_the_clock_says_a_message_is_due() {
+        let started = Instant::now();
+        let broker = broker(Clock::from_fn(move || Timestamp::UNIX_EPOCH + started.elapsed()));
+        let park = |ms, text| message(Destination::Delayed(Stage::Inbound, Duration::from_millis(ms)), text);
+        broker.publish(&[park(500, "last"), park(200, "first"), work("now"), park(200, "second")]).await.unwrap();
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        for (at_ms, text) in [(0, "now"), (200, "first"), (200, "second"), (500, "last")] {
+            assert_eq!(subscription.next().await.payload, text);
+            assert!(started.elapsed() >= Duration::from_millis(at_ms), "{text} came after {:?}", started.elapsed());
+        }
+        assert_eq!(broker.depths().await.unwrap(), Depths { inbound: 4, ..Depths::default() });
+    }
+
+    #[tokio::test]
+    async fn a_clock_moved_by_hand_is_noticed_at_the_next_publish() {
+        let now_ms = Arc::new(AtomicI64::new(0));
+        let shared = Arc::clone(&now_ms);
+        let clock = move || Timestamp::from_millisecond(shared.load(Ordering::SeqCst)).unwrap();
+        let broker = broker(Clock::from_fn(clock));
+        let parked = message(Destination::Delayed(Stage::Inbound, Duration::from_secs(7200)), "parked");
+        broker.publish(&[parked]).await.unwrap();
+        let mut subscription = broker.subscribe(Stage::Inbound, 1);
+        let both = tokio::spawn(async move { [subscription.next().await.payload, subscription.next().await.payload] });
+        tokio::task::yield_now().await;
+        now_ms.store(7_200_000, Ordering::SeqCst);
+        broker.publish(&[work("wakes")]).await.unwrap();
+        let mut both = tokio::time::timeout(LONGEST_SLEEP / 2, both).await.expect("nothing woke it").unwrap();
+        both.sort();
+        assert_eq!(both, ["parked", "wakes"]);
+    }
+}

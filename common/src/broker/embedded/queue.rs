@@ -191,3 +191,134 @@ fn release_due(connection: &Connection, stage: Stage, now_ms: i64) -> rusqlite::
 fn whole_ms(delay: Duration) -> i64 {
     i64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::embedded::migrated;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Work(Stage),
+        Delay(Stage, u8),
+        Die(Stage),
+        Look(Stage),
+        Settle(Stage, u8),
+        Pass(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let stage = || prop::sample::select(Stage::ALL.to_vec());
+        let step = prop_oneof![
+            3 => stage().prop_map(Step::Work),
+            2 => (stage(), any::<u8>()).prop_map(|(stage, ms)| Step::Delay(stage, ms)),
+            1 => stage().prop_map(Step::Die),
+            2 => stage().prop_map(Step::Look),
+            3 => (stage(), any::<u8>()).prop_map(|(stage, at)| Step::Settle(stage, at)),
+            2 => any::<u8>().prop_map(Step::Pass),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    /// What should lie where: texts by stage, oldest first.
+    #[derive(Default)]
+    struct Model {
+        waiting: Vec<(Stage, u32)>,
+        parked: Vec<(Stage, i64, u32)>,
+        dead: u64,
+    }
+
+    impl Model {
+        fn release(&mut self, stage: Stage, now_ms: i64) {
+            let mut due: Vec<_> =
+                self.parked.extract_if(.., |(s, due_ms, _)| *s == stage && *due_ms <= now_ms).collect();
+            due.sort_by_key(|(_, due_ms, text)| (*due_ms, *text));
+            self.waiting.extend(due.into_iter().map(|(stage, _, text)| (stage, text)));
+        }
+
+        fn waiting_in(&self, stage: Stage) -> Vec<u32> {
+            self.waiting.iter().filter(|(s, _)| *s == stage).map(|(_, text)| *text).collect()
+        }
+
+        fn depths(&self) -> Depths {
+            let count = |stage| self.waiting_in(stage).len() as u64;
+            let [inbound, outbound, receipts] = Stage::ALL.map(count);
+            Depths { inbound, outbound, receipts, delayed: self.parked.len() as u64, dead: self.dead }
+        }
+    }
+
+    fn publish(connection: &Connection, destination: Destination, text: u32, now_ms: i64) {
+        let payload = text.to_string().into();
+        let message = Outgoing { destination, id: None, key: None, trace: String::new(), payload };
+        assert_eq!(add(connection, &[message], u64::MAX, now_ms).unwrap(), Taken::All);
+    }
+
+    fn look(connection: &Connection, stage: Stage, now_ms: i64) -> Vec<(i64, u32)> {
+        let fetched = fetch(connection, stage, 0, now_ms).unwrap();
+        let text = |queued: &Queued| std::str::from_utf8(&queued.payload).unwrap().parse().unwrap();
+        fetched.messages.iter().map(|queued| (queued.number, text(queued))).collect()
+    }
+
+    fn texts(found: &[(i64, u32)]) -> Vec<u32> {
+        found.iter().map(|(_, text)| *text).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn queues_behave_like_lists(steps in steps()) {
+            let connection = migrated();
+            let (mut model, mut now_ms) = (Model::default(), 0);
+            for (step, text) in steps.into_iter().zip(0..) {
+                match step {
+                    Step::Work(stage) => {
+                        publish(&connection, Destination::Work(stage), text, now_ms);
+                        model.waiting.push((stage, text));
+                    }
+                    Step::Delay(stage, ms) => {
+                        let delay = Duration::from_millis(ms.into());
+                        publish(&connection, Destination::Delayed(stage, delay), text, now_ms);
+                        model.parked.push((stage, now_ms + i64::from(ms), text));
+                    }
+                    Step::Die(stage) => {
+                        publish(&connection, Destination::Dead(stage, Reason::new("permanent", "x")), text, now_ms);
+                        model.dead += 1;
+                    }
+                    Step::Look(stage) => {
+                        model.release(stage, now_ms);
+                        prop_assert_eq!(texts(&look(&connection, stage, now_ms)), model.waiting_in(stage));
+                    }
+                    Step::Settle(stage, at) => {
+                        model.release(stage, now_ms);
+                        let found = look(&connection, stage, now_ms);
+                        if !found.is_empty() {
+                            let (number, settled) = found[usize::from(at) % found.len()];
+                            settle(&connection, number, &[], u64::MAX, now_ms).unwrap();
+                            model.waiting.retain(|(_, text)| *text != settled);
+                        }
+                    }
+                    Step::Pass(ms) => now_ms += i64::from(ms),
+                }
+                prop_assert_eq!(depths(&connection).unwrap(), model.depths());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_queue_is_read_in_small_steps_and_released_in_order() {
+        let connection = migrated();
+        for text in 0..600 {
+            publish(&connection, Destination::Delayed(Stage::Outbound, Duration::from_millis(5)), text, 0);
+        }
+        let (mut seen, mut after) = (Vec::new(), 0);
+        loop {
+            let fetched = fetch(&connection, Stage::Outbound, after, 5).unwrap();
+            let Some(last) = fetched.messages.last() else { break };
+            assert!(fetched.messages.len() <= 64);
+            after = last.number;
+            seen.extend(fetched.messages.iter().map(|m| String::from_utf8(m.payload.to_vec()).unwrap()));
+        }
+        assert_eq!(seen, (0..600).map(|text| text.to_string()).collect::<Vec<_>>());
+    }
+}

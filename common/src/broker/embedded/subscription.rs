@@ -19,7 +19,7 @@ const HELD_PER_PREFETCH: usize = 64;
 
 /// A sleep until a parked message is due looks at the clock again after this long, because clocks are set and machines
 /// are suspended.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// One subscriber. It is handed deliveries from when its turn comes until it is closed or dropped.
 pub(super) struct EmbeddedSubscription {

@@ -153,3 +153,54 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 fn cannot_open(error: &rusqlite::Error) -> Failure {
     writer::failure("the embedded database cannot be opened", error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+
+    #[test]
+    fn a_directory_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("not/there/yet");
+        let first = Database::open(&data_dir).unwrap();
+        let refused = Database::open(&data_dir).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Misconfigured);
+        assert_eq!(refused.to_string(), format!("another switchboard process uses {}", data_dir.display()));
+        let clone = first.clone();
+        drop(first);
+        assert!(Database::open(&data_dir).is_err(), "a clone still uses it");
+        drop(clone);
+        Database::open(&data_dir).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_a_data_directory_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = Database::open(file.path()).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Misconfigured);
+        assert!(refused.to_string().contains(&file.path().display().to_string()), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), "not a database, but long enough to look at it".repeat(100))
+            .unwrap();
+        assert!(Database::open(dir.path()).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_file_is_set_up_for_durable_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path()).unwrap();
+        let setting = |name: &'static str| {
+            database
+                .run(move |c| c.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0)))
+        };
+        assert_eq!(setting("journal_mode").await.unwrap(), "wal".to_owned().into());
+        assert_eq!(setting("synchronous").await.unwrap(), 2.into());
+        assert_eq!(setting("auto_vacuum").await.unwrap(), 2.into());
+        database.check().await.unwrap();
+    }
+}

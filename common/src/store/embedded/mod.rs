@@ -52,3 +52,11 @@ impl Store for EmbeddedStore {
         self.database.check().await
     }
 }
+
+/// An empty database of the newest schema, for tests of the statements.
+#[cfg(test)]
+pub(crate) fn migrated() -> rusqlite::Connection {
+    let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection).unwrap();
+    connection
+}

@@ -52,8 +52,9 @@ where
 
     fn answer(self: Box<Self>, committed: &Result<(), Failure>) {
         let result = match (committed, self.result) {
+            (_, Some(Err(e))) => Err(failure("the embedded database refused a change", &e)),
             (Err(failure), _) => Err(Failure::transient(failure.to_string())),
-            (Ok(()), Some(result)) => result.map_err(|e| failure("the embedded database refused a change", &e)),
+            (Ok(()), Some(Ok(value))) => Ok(value),
             (Ok(()), None) => Err(Failure::transient("the embedded database skipped a change")),
         };
         if let Ok(value) = &result {
@@ -116,10 +117,13 @@ fn in_savepoint<T>(
 ) -> rusqlite::Result<T> {
     connection.prepare_cached("SAVEPOINT job")?.execute([])?;
     let result = work(connection);
-    if result.is_err() {
-        connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+    // A failure that rolled everything back has taken the savepoint along; what it was matters more than that.
+    if result.is_ok() || !connection.is_autocommit() {
+        if result.is_err() {
+            connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        connection.prepare_cached("RELEASE job")?.execute([])?;
     }
-    connection.prepare_cached("RELEASE job")?.execute([])?;
     result
 }
 
@@ -139,5 +143,114 @@ pub(super) fn failure(what: &str, error: &rusqlite::Error) -> Failure {
     match error.sqlite_error() {
         Some(code) => failure.with_code(format!("sqlite {}", code.extended_code)),
         None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Database;
+    use super::*;
+    use crate::failure::FailureKind;
+
+    /// Runs `works` in one commit; returns what each caller was told.
+    fn run_together<Work>(connection: &Connection, works: Vec<Work>) -> Vec<Result<(), FailureKind>>
+    where
+        Work: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let (callers, answers): (Vec<_>, Vec<_>) = works.iter().map(|_| oneshot::channel()).unzip();
+        let job = |(work, caller)| -> Box<dyn Job> { Box::new(Task::new(work, |_: &()| {}, caller)) };
+        let mut batch: Vec<_> = works.into_iter().zip(callers).map(job).collect();
+        let committed = commit_together(connection, &mut batch);
+        for job in batch {
+            job.answer(&committed);
+        }
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap().map_err(|failure| failure.kind)).collect()
+    }
+
+    fn with_numbers() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY, bytes BLOB)", []).unwrap();
+        connection
+    }
+
+    fn insert(connection: &Connection, number: u32, bytes: u32) -> rusqlite::Result<()> {
+        connection.execute("INSERT INTO numbers VALUES (?1, zeroblob(?2))", [number, bytes]).map(drop)
+    }
+
+    fn numbers(connection: &Connection) -> Vec<u32> {
+        let mut statement = connection.prepare("SELECT number FROM numbers ORDER BY number").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn one_failing_job_leaves_the_others_of_its_commit_alone() {
+        let connection = with_numbers();
+        // The second job fails at its second number, which is there already.
+        let jobs = [[1, 2], [3, 1], [4, 5]];
+        let works = jobs.map(|numbers| {
+            move |connection: &Connection| numbers.iter().try_for_each(|number| insert(connection, *number, 0))
+        });
+        let told = run_together(&connection, works.into());
+        assert_eq!(told, [Ok(()), Err(FailureKind::Transient), Ok(())]);
+        assert_eq!(numbers(&connection), [1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn a_job_that_rolls_everything_back_fails_the_whole_commit_and_nothing_else() {
+        let connection = with_numbers();
+        connection.query_row("PRAGMA max_page_count = 50", [], |_| Ok(())).unwrap();
+        let works = |sizes: [u32; 3]| {
+            let work = |(bytes, number)| move |connection: &Connection| insert(connection, number, bytes);
+            sizes.into_iter().zip(1..).map(work).collect()
+        };
+        assert_eq!(run_together(&connection, works([1, 1_000_000, 1])), [Err(FailureKind::Transient); 3]);
+        assert_eq!(numbers(&connection), [0; 0]);
+        assert_eq!(run_together(&connection, works([1, 1, 1])), [Ok(()); 3]);
+        assert_eq!(numbers(&connection), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_commit_happens_although_the_caller_has_gone() {
+        let database = Database::in_memory().unwrap();
+        let (told, mut hears) = mpsc::unbounded_channel();
+        let (leave, left) = std::sync::mpsc::channel();
+        let work = move |_: &Connection| {
+            left.recv().unwrap();
+            Ok(7)
+        };
+        let run = database.run_then(work, move |number| told.send(*number).unwrap());
+        // One poll hands the job over; then the caller leaves.
+        tokio::select! {
+            biased;
+            _ = run => panic!("it waits for the caller to leave"),
+            () = std::future::ready(()) => {}
+        }
+        leave.send(()).unwrap();
+        assert_eq!(hears.recv().await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_a_transient_failure_and_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path()).unwrap();
+        let limit =
+            |pages: u32| move |c: &Connection| c.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()));
+        database.run(|c| c.execute_batch("CREATE TABLE large (bytes BLOB)")).await.unwrap();
+        let add = |c: &Connection| c.execute("INSERT INTO large VALUES (zeroblob(50000))", []).map(drop);
+        database.run(limit(100)).await.unwrap();
+        let mut added = 0;
+        let failure = loop {
+            match database.run(add).await {
+                Ok(()) => added += 1,
+                Err(failure) => break failure,
+            }
+            assert!(added < 100, "the limit does not hold");
+        };
+        assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Transient, Some("sqlite 13")));
+        let count = |c: &Connection| c.query_row("SELECT count(*) FROM large", [], |row| row.get::<_, u32>(0));
+        assert_eq!(database.run(count).await.unwrap(), added);
+        database.run(limit(1000)).await.unwrap();
+        database.run(add).await.unwrap();
+        assert_eq!(database.run(count).await.unwrap(), added + 1);
     }
 }

@@ -5,8 +5,9 @@ use super::{
     inbound, receive, settle_many, text_from, which,
 };
 
-/// A parked message comes back not before its time, and to its own conversation: while a worker holds it, another one is
-/// not handed the conversation's next text. On RabbitMQ the shortest wait is 5 seconds.
+/// A parked message comes back to its own conversation, and not before its time.
+///
+/// While a worker holds it, another one is not handed the conversation's next text. On RabbitMQ the shortest wait is 5 s.
 pub async fn a_delayed_message_waits_and_keeps_its_place(fixture: &dyn BrokerFixture) {
     let (one, other) = (fixture.connect().await, fixture.connect().await);
     let (mut first, mut second) = (one.subscribe(Stage::Inbound, 1), other.subscribe(Stage::Inbound, 1));
