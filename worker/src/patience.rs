@@ -53,11 +53,17 @@ impl PatientStore {
 
     /// See [`Store::get`]; returns as many records as there are `keys`.
     pub(crate) async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
+        let records = self.get_all(&keys).await?;
+        records.try_into().map_err(|_| Halt::Impossible(too_few()))
+    }
+
+    /// See [`Store::get`]; returns as many records as there are `keys`.
+    pub(crate) async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Halt> {
         let mut wait = Wait::new(&self.shutdown);
         loop {
-            match self.store.get(&keys).await.map(<[_; N]>::try_from) {
-                Ok(Ok(records)) => return Ok(records),
-                Ok(Err(_)) => return Err(Halt::Impossible(Failure::permanent("the store returned too few records"))),
+            match self.store.get(keys).await {
+                Ok(records) if records.len() == keys.len() => return Ok(records),
+                Ok(_) => return Err(Halt::Impossible(too_few())),
                 Err(failure) => wait.after(failure).await?,
             }
         }
@@ -79,6 +85,10 @@ impl PatientStore {
             }
         }
     }
+}
+
+fn too_few() -> Failure {
+    Failure::permanent("the store returned too few records")
 }
 
 /// The delays of one call.

@@ -7,8 +7,8 @@ use common::integration::Integration;
 use common::message::{Envelope, Inbound};
 use common::store::{Expect, Key, Record, Write};
 
-use super::TurnHandler;
 use super::ledger::{Cause, Entry, Unanswered};
+use super::{TurnHandler, burst};
 use crate::assistant::{Answer, Assistant, Attempts, Input, Item, Turn};
 use crate::patience::Halt;
 use crate::render::{OpenList, render};
@@ -43,17 +43,18 @@ impl TurnHandler {
     ) -> Result<Taken, Halt> {
         let user_id = self.identity.user_id(&envelope.conversation.customer).await?;
         let session = running.unwrap_or_else(|| Session::opened_by(envelope, self.clock.now()));
-        let choice = session.list.as_ref().and_then(|list| list.choose(inbound.text.expose())).cloned();
+        let (text, media) = burst::said(inbound);
+        let choice = session.list.as_ref().and_then(|list| list.choose(text.expose())).cloned();
         let attempts = Attempts::new(self.clock.clone());
         let started = Instant::now();
         let answered = assistant
             .answer(&Turn {
-                input: choice.as_ref().map_or(Input::Text(&inbound.text), |choice| Input::Choice(&choice.input)),
+                input: choice.as_ref().map_or(Input::Text(&text), |choice| Input::Choice(&choice.input)),
                 state: session.assistant_state(),
                 user_id: &user_id,
                 conversation: &envelope.conversation,
                 sms_session: &session.sms_session.to_string(),
-                media: &inbound.media,
+                media: &media,
                 attempts: &attempts,
             })
             .await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::broker::{Decision, Destination, Outcome, Outgoing, Reason, Stage};
 use common::failure::{Failure, FailureKind};
-use common::message::{Attempt, Body, Envelope, MessageText, Part};
+use common::message::{Attempt, Body, Envelope, MessageId, MessageText, Part};
 use common::store::{Expect, Key, Record, Write};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub(super) struct Entry {
     texts: Vec<MessageText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unanswered: Option<Unanswered>,
+    /// The text whose entry says what came of this one too, if both were taken as one turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    with: Option<MessageId>,
 }
 
 /// Why the assistant did not answer.
@@ -71,17 +74,32 @@ impl Cause {
 impl Entry {
     /// The assistant's answer, as the texts of its parts.
     pub(super) fn answered(texts: Vec<MessageText>) -> Self {
-        Self { schema: SCHEMA, texts, unanswered: None }
+        Self { schema: SCHEMA, texts, unanswered: None, with: None }
     }
 
     /// The failure message, as the texts of its parts, and why it goes out.
     pub(super) fn unanswered(texts: Vec<MessageText>, why: Unanswered) -> Self {
-        Self { schema: SCHEMA, texts, unanswered: Some(why) }
+        Self { schema: SCHEMA, texts, unanswered: Some(why), with: None }
+    }
+
+    /// A text that was taken as one turn with the earlier text `first`.
+    pub(super) fn with(first: MessageId) -> Self {
+        Self { with: Some(first), ..Self::answered(Vec::new()) }
+    }
+
+    /// Whether the text was taken as one turn with `first`.
+    pub(super) fn is_with(&self, first: MessageId) -> bool {
+        self.with == Some(first)
     }
 
     /// Where the entry of the turn in `envelope` is kept.
     pub(super) fn key(envelope: &Envelope) -> Key {
-        Key::new(envelope.key().to_hex(), format!("turn/{}", envelope.id))
+        Self::key_of(envelope, envelope.id)
+    }
+
+    /// Where the entry of the text `id` of the same conversation is kept.
+    pub(super) fn key_of(envelope: &Envelope, id: MessageId) -> Key {
+        Key::new(envelope.key().to_hex(), format!("turn/{id}"))
     }
 
     /// Reads an entry; one that cannot be read still stands for a turn that was taken.
@@ -92,10 +110,10 @@ impl Entry {
         })
     }
 
-    /// The write that makes this the entry of `envelope`'s turn.
-    pub(super) fn write(&self, envelope: &Envelope, expect: Expect) -> Write {
+    /// The write that puts this entry at `key`.
+    pub(super) fn put(&self, key: Key, expect: Expect) -> Write {
         // Strings, numbers and lists: serialising cannot fail.
-        Write::put(Self::key(envelope), expect, serde_json::to_vec(self).unwrap_or_default(), TTL)
+        Write::put(key, expect, serde_json::to_vec(self).unwrap_or_default(), TTL)
     }
 
     /// Whether nothing remains to be asked: the turn was answered, or this is the delivery that failed.

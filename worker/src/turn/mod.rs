@@ -3,6 +3,7 @@
 
 mod admission;
 mod ask;
+mod burst;
 mod ledger;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use common::broker::{Decision, Handler, Outcome, Reason, Settlement};
 use common::clock::Clock;
 use common::integration::Integrations;
 use common::message::{Body, Envelope, IntegrationId};
-use common::store::Expect;
+use common::store::{Expect, Record};
 
 use self::ledger::Entry;
 use crate::assistant::Assistant;
@@ -50,36 +51,110 @@ impl Handler for TurnHandler {
         metrics::counter!("switchboard_turns_total", "outcome" => outcome(&decision.settlement)).increment(1);
         decision
     }
+
+    fn join_window(&self, envelope: &Envelope) -> Duration {
+        self.integrations.get(&envelope.integration).map_or(Duration::ZERO, |one| one.options.coalesce_window)
+    }
 }
 
 impl TurnHandler {
+    /// Takes the texts in `envelope` as one turn. Should they have been handed out before, in other company, those that
+    /// were taken are settled as they were, one after the other, and the rest is a turn.
     async fn take(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
-        let Body::Inbound(inbound) = envelope.body.clone() else {
-            return Ok(Decision::dead_letter(Reason::new("misrouted", "not a text from a customer")));
-        };
+        let mut earlier = Vec::new();
+        loop {
+            let Taking { mut decision, rest } = self.take_first(envelope).await?;
+            let Some(rest) = rest else {
+                earlier.append(&mut decision.effects);
+                return Ok(decision.publishing(earlier));
+            };
+            earlier.extend(burst::effects(decision, envelope));
+            *envelope = rest;
+        }
+    }
+
+    async fn take_first(&self, envelope: &mut Envelope) -> Result<Taking, Halt> {
         let mut was_ours = false;
         for _ in 0..MAX_CONFLICTS {
-            let [ledger, session] = self.store.get([Entry::key(envelope), Session::key(envelope)]).await?;
-            if let Some(done) = ledger.as_ref().map(Entry::read).filter(|done| done.settles(envelope)) {
+            let found = self.look_up(envelope).await?;
+            if let Some(done) = found.ledger.as_ref().map(Entry::read).filter(|done| done.settles(envelope)) {
                 let outcome = if was_ours { Outcome::Answered } else { Outcome::Duplicate };
-                return Ok(done.decision(envelope, outcome));
+                let mut rest = envelope.clone();
+                let first = burst::take_first(&mut rest, &found.joined);
+                let rest = first.map(|first| {
+                    *envelope = first;
+                    rest
+                });
+                return Ok(Taking { decision: done.decision(envelope, outcome), rest });
             }
-            let running = session.as_ref().and_then(Session::read);
-            let (integration, assistant) = match self.admit(envelope, running.is_some()) {
-                Ok(admitted) => admitted,
-                Err(refusal) => return Ok(refusal),
-            };
-            let taken = self.ask(envelope, &inbound, integration, assistant.as_ref(), running).await?;
-            let mut writes = vec![taken.entry.write(envelope, Expect::unchanged(ledger.as_ref()))];
-            writes.extend(taken.session_write(Session::key(envelope), session.as_ref(), integration));
-            match self.store.commit(&writes).await? {
-                Written::Applied => return Ok(taken.entry.decision(envelope, Outcome::Answered)),
-                Written::Unsure => was_ours = true,
-                Written::Conflict => {}
+            if let Some(decision) = self.try_turn(envelope, &found).await?.settled(&mut was_ours) {
+                return Ok(Taking { decision, rest: None });
             }
             tracing::info!(message.id = %envelope.id, "another worker changed the conversation, taking the turn again");
         }
-        Ok(Decision::retry_after(CONTENTION_DELAY))
+        Ok(Taking { decision: Decision::retry_after(CONTENTION_DELAY), rest: None })
+    }
+
+    async fn look_up(&self, envelope: &mut Envelope) -> Result<Found, Halt> {
+        let mut keys = vec![Entry::key(envelope), Session::key(envelope)];
+        keys.extend(burst::keys(envelope));
+        let mut records = self.store.get_all(&keys).await?.into_iter();
+        let (ledger, session) = (records.next().flatten(), records.next().flatten());
+        Ok(Found { ledger, session, joined: burst::leave_out_answered(envelope, records.collect()) })
+    }
+
+    async fn try_turn(&self, envelope: &mut Envelope, found: &Found) -> Result<Tried, Halt> {
+        let Body::Inbound(inbound) = envelope.body.clone() else {
+            return Ok(Tried::Decided(Decision::dead_letter(Reason::new("misrouted", "not a text from a customer"))));
+        };
+        let running = found.session.as_ref().and_then(Session::read);
+        let (integration, assistant) = match self.admit(envelope, running.is_some()) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(Tried::Decided(refusal)),
+        };
+        let taken = self.ask(envelope, &inbound, integration, assistant.as_ref(), running).await?;
+        let mut writes = vec![taken.entry.put(Entry::key(envelope), Expect::unchanged(found.ledger.as_ref()))];
+        writes.extend(burst::writes(envelope, &found.joined));
+        writes.extend(taken.session_write(Session::key(envelope), found.session.as_ref(), integration));
+        Ok(match self.store.commit(&writes).await? {
+            Written::Applied => Tried::Decided(taken.entry.decision(envelope, Outcome::Answered)),
+            Written::Unsure => Tried::Unsure,
+            Written::Conflict => Tried::Conflict,
+        })
+    }
+}
+
+/// The decision about a text and those taken with it, and the texts after them that nobody has taken yet.
+struct Taking {
+    decision: Decision,
+    rest: Option<Envelope>,
+}
+
+/// What the store knows.
+struct Found {
+    ledger: Option<Record>,
+    session: Option<Record>,
+    joined: Vec<Option<Record>>,
+}
+
+/// What came of a try.
+enum Tried {
+    Decided(Decision),
+    Unsure,
+    Conflict,
+}
+
+impl Tried {
+    /// The decision, if there is one; otherwise notes in `was_ours` whether what others may find is our own doing.
+    fn settled(self, was_ours: &mut bool) -> Option<Decision> {
+        match self {
+            Self::Decided(decision) => Some(decision),
+            Self::Unsure => {
+                *was_ours = true;
+                None
+            }
+            Self::Conflict => None,
+        }
     }
 }
 

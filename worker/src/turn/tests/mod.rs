@@ -1,5 +1,6 @@
 //! Turns against the embedded store in memory and an assistant that says what a test wants.
 
+mod bursts;
 mod failing;
 mod once;
 mod sessions;
