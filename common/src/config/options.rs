@@ -11,11 +11,9 @@ use super::reader::Section;
 type IsIdle = fn(&Options) -> bool;
 
 /// Options that this release accepts without effect.
-const WITHOUT_EFFECT: [(&str, IsIdle); 4] = [
-    ("rate_per_second", |_| true),
+const WITHOUT_EFFECT: [(&str, IsIdle); 2] = [
     ("notify_on_session_timeout", |options| options.notify_on_session_timeout),
     ("mms", |options| options.mms),
-    ("coalesce_window", |options| !options.coalesce_window.is_zero()),
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

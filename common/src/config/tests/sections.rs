@@ -136,7 +136,7 @@ fn notices_name_only_what_was_set_and_has_no_effect() {
     assert!(Config::from_toml("", &no_environment()).unwrap().notices().is_empty());
     let keys: Vec<String> =
         load(WHOLE).notices().iter().map(|n| n.split(' ').next().unwrap_or_default().to_owned()).collect();
-    assert_eq!(keys, ["integrations[0].options.rate_per_second", "integrations[0].options.mms"]);
+    assert_eq!(keys, ["integrations[0].options.mms"]);
     let (without_options, _) = WHOLE.split_once("[integrations.options]").unwrap();
     assert!(load(without_options).notices().is_empty());
     let plain = load(&without_options.replace("https://sms.example.com", "http://sms.example.com"));
