@@ -58,10 +58,7 @@ impl Backend {
     /// The servers that the tests of this process share.
     #[must_use]
     pub fn shared_servers() -> Self {
-        Self::Servers {
-            amqp: servers::shared_amqp_url().to_owned(),
-            redis: servers::shared_redis_url().to_owned(),
-        }
+        Self::Servers { amqp: servers::shared_amqp_url().to_owned(), redis: servers::shared_redis_url().to_owned() }
     }
 }
 
@@ -151,12 +148,13 @@ impl House {
         let roles = Vec::new();
         let mut house =
             Self { simulator, number, url, operations_url, ports, config, shutdown, roles, _directory: directory };
-        house.start_roles(ingress, operations, blueprint.workers);
+        house.start_roles(ingress, operations, blueprint.workers).await;
         house
     }
 
-    fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
+    async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
+        await_broker(&ports).await;
         let health = Health {
             broker: Arc::clone(&self.ports.broker),
             store: Some(Arc::clone(&self.ports.store)),
@@ -196,9 +194,11 @@ impl House {
     /// Texts `body` as `customer` and returns how the webhook answered.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When the text is not accepted.
     pub async fn text(&self, customer: &str, body: &str) -> WebhookAnswer {
-        self.simulator.phone().text(customer, &self.number, body).await.expect("the webhook answers")
+        let answer = self.simulator.phone().text(customer, &self.number, body).await.expect("the webhook answers");
+        assert!(matches!(answer.status, 200 | 204), "not accepted: {answer:?}");
+        answer
     }
 
     /// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the
@@ -289,6 +289,16 @@ impl House {
         };
         tokio::time::timeout(DEADLINE, all_told).await.expect("every receipt is posted in time");
     }
+}
+
+/// Waits until a publish would be confirmed, as a load balancer waits for readiness.
+async fn await_broker(ports: &Ports) {
+    let ready = async {
+        while ports.broker.check().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, ready).await.expect("the broker is there in time");
 }
 
 fn provider(provider: Provider, simulator: &Simulator) -> (ProviderSettings, String) {

@@ -11,10 +11,8 @@ use super::reader::Section;
 type IsIdle = fn(&Options) -> bool;
 
 /// Options that this release accepts without effect.
-const WITHOUT_EFFECT: [(&str, IsIdle); 2] = [
-    ("notify_on_session_timeout", |options| options.notify_on_session_timeout),
-    ("mms", |options| options.mms),
-];
+const WITHOUT_EFFECT: [(&str, IsIdle); 2] =
+    [("notify_on_session_timeout", |options| options.notify_on_session_timeout), ("mms", |options| options.mms)];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);

@@ -83,7 +83,14 @@ impl Rig {
             call: Duration::from_secs(5),
         };
         let shutdown = Shutdown::new(Duration::from_secs(5));
-        Self { simulator, integration, ports: Ports { broker, store, clock, progress: StageProgress::default() }, pace, shutdown, skipped_s }
+        Self {
+            simulator,
+            integration,
+            ports: Ports { broker, store, clock, progress: StageProgress::default() },
+            pace,
+            shutdown,
+            skipped_s,
+        }
     }
 
     /// The same after a stop: nobody has asked to stop yet.

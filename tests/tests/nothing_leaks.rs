@@ -1,0 +1,96 @@
+//! G7: no secret, message text or whole phone number in a log line, a metric or an error body, whatever goes wrong.
+//! A process of its own, because it listens to every log line of the process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use simulator::{Answer, Fault, Route};
+use tests::house::{Backend, Blueprint, House, Provider};
+use tracing_subscriber::fmt::MakeWriter;
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Heard {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+const SECRETS: [&str; 9] = [
+    "simulated-twilio-token",
+    "simulated-intelepeer-secret",
+    "simulated-intelepeer-token",
+    "simulated-intelepeer-password",
+    "simulated-watsonx-apikey",
+    "3035550177",
+    "2125550100",
+    "2125550199",
+    "my account number is",
+];
+
+#[tokio::test]
+async fn g7_nothing_leaks() {
+    let heard = Heard::default();
+    // Our own crates at the finest level; the simulator plays the outside world and may say what it likes.
+    let filter = "trace,simulator=off,hyper=info,h2=info,hyper_util=info,mio=info";
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(heard.clone()).init();
+    let mut told = String::new();
+    for provider in [Provider::Twilio, Provider::Intelepeer] {
+        told.push_str(&say_everything(provider).await);
+    }
+    let logged = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("message dead-lettered"), "the logs were not heard");
+    for secret in SECRETS {
+        for (place, text) in [("a log line", &logged), ("metrics or an error", &told)] {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{secret:?} is in {place}");
+        }
+    }
+}
+
+/// A good turn, a failing assistant, failing sends, refused webhooks; returns what metrics and errors say.
+async fn say_everything(provider: Provider) -> String {
+    let mut blueprint = Blueprint { provider, ..Blueprint::new(Backend::Embedded) };
+    blueprint.options.failure_message = "later, please".to_owned();
+    let house = House::open(blueprint).await;
+    let customer = "+13035550177";
+    house.simulator.assistant().answer_with(|_| Answer::text("my account number is a secret too"));
+    house.text(customer, "my account number is 12345").await;
+    house.replies(customer, 1).await;
+    let send = match provider {
+        Provider::Twilio => Route::TwilioSend,
+        Provider::Intelepeer => Route::IntelepeerSend,
+    };
+    let refusal =
+        r#"{"code":21211,"message":"The 'To' number +13035550177 is not valid: my account number is","status":400}"#;
+    for fault in [Fault::status_with_body(400, refusal), Fault::status(500), Fault::wrong_json(), Fault::DropBefore] {
+        house.simulator.fail(send, fault);
+    }
+    house.text(customer, "my account number is refused").await;
+    house.await_depths(|depths| depths.dead == 1).await;
+    let complaint = r#"{"error":"my account number is not valid input","code":400}"#;
+    house.simulator.fail(Route::AssistantMessage, Fault::status_with_body(400, complaint));
+    house.text(customer, "my account number is bad").await;
+    house.await_depths(|depths| depths.dead == 2).await;
+
+    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let url = format!("{}/webhooks/support/messages", house.url);
+    let forged = client.post(url).body("From=%2B13035550177&Body=my account number is").send().await.unwrap();
+    assert!(forged.status().is_client_error());
+    let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap();
+    format!("{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
+}
