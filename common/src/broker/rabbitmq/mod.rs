@@ -1,10 +1,11 @@
 //! The broker on RabbitMQ: quorum queues with a single active consumer, publisher confirms, no plugin.
 //!
 //! lapin's own recovery stays off: it hides outages from whoever has to decide about messages in flight. A supervisor of
-//! ours connects, declares, works until anything fails, tears down and begins again ([`link`]). Publishing and consuming
+//! ours connects, declares, works until anything fails, tears down and begins again. Publishing and consuming
 //! have a connection each, because a broker short of memory stops reading from connections that publish.
 
 mod declare;
+mod delivery;
 mod depths;
 mod failure;
 mod link;

@@ -7,24 +7,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Acker, Channel, Connection};
+use lapin::{Channel, Connection};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::delivery::{RabbitSubscription, Settle, Taken};
 use super::link::Link;
 use super::message::redeliveries;
 use super::publish::Publisher;
 use super::{declare, failure};
-use crate::broker::{Delivery, Outgoing, Settler, Stage, Subscription, Topology};
+use crate::broker::{Stage, Subscription, Topology};
 use crate::failure::Failure;
 use crate::retry::RetryPolicy;
 
@@ -161,59 +159,6 @@ async fn pump(
         }
     }
     "the broker ended a consumer".to_owned()
-}
-
-struct Taken {
-    payload: Bytes,
-    redeliveries: u32,
-    settler: Settle,
-}
-
-struct RabbitSubscription {
-    deliveries: mpsc::UnboundedReceiver<Taken>,
-    /// Dropping it stops the task, which closes the channel.
-    stop: DropGuard,
-    task: JoinHandle<()>,
-}
-
-#[async_trait]
-impl Subscription for RabbitSubscription {
-    async fn next(&mut self) -> Delivery {
-        while let Some(Taken { payload, redeliveries, settler }) = self.deliveries.recv().await {
-            // What a lost channel left here is with the broker again and comes back, to us or to another worker.
-            if settler.acker.usable() {
-                return Delivery { payload, redeliveries, settler: Box::new(settler) };
-            }
-        }
-        std::future::pending().await
-    }
-
-    async fn close(self: Box<Self>) {
-        drop(self.stop);
-        drop(self.deliveries);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "a consumer did not end by itself");
-        }
-    }
-}
-
-struct Settle {
-    acker: Acker,
-    publisher: Arc<Publisher>,
-}
-
-#[async_trait]
-impl Settler for Settle {
-    async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
-        if !effects.is_empty() {
-            self.publisher.publish(effects).await?;
-        }
-        // An acknowledgement that comes too late is no failure: the message is handed out again.
-        if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {
-            tracing::debug!("a delivery was no longer ours when it was settled");
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

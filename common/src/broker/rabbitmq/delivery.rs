@@ -1,0 +1,71 @@
+//! What a subscription hands out, and how that is settled.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::Acker;
+use lapin::options::BasicAckOptions;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
+
+use super::publish::Publisher;
+use crate::broker::{Delivery, Outgoing, Settler, Subscription};
+use crate::failure::Failure;
+
+/// A delivery as it came off a channel.
+pub(super) struct Taken {
+    pub(super) payload: Bytes,
+    pub(super) redeliveries: u32,
+    pub(super) settler: Settle,
+}
+
+/// The user's end of a subscription; a task at the other end consumes.
+pub(super) struct RabbitSubscription {
+    pub(super) deliveries: mpsc::UnboundedReceiver<Taken>,
+    /// Dropping it stops the task, which closes the channel.
+    pub(super) stop: DropGuard,
+    pub(super) task: JoinHandle<()>,
+}
+
+#[async_trait]
+impl Subscription for RabbitSubscription {
+    async fn next(&mut self) -> Delivery {
+        while let Some(Taken { payload, redeliveries, settler }) = self.deliveries.recv().await {
+            // What a lost channel left here is with the broker again and comes back, to us or to another worker.
+            if settler.acker.usable() {
+                return Delivery { payload, redeliveries, settler: Box::new(settler) };
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn close(self: Box<Self>) {
+        drop(self.stop);
+        drop(self.deliveries);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a consumer did not end by itself");
+        }
+    }
+}
+
+/// Publishes, then acknowledges on the delivery's own channel.
+pub(super) struct Settle {
+    pub(super) acker: Acker,
+    pub(super) publisher: Arc<Publisher>,
+}
+
+#[async_trait]
+impl Settler for Settle {
+    async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
+        if !effects.is_empty() {
+            self.publisher.publish(effects).await?;
+        }
+        // An acknowledgement that comes too late is no failure: the message is handed out again.
+        if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {
+            tracing::debug!("a delivery was no longer ours when it was settled");
+        }
+        Ok(())
+    }
+}
