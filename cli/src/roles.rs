@@ -101,16 +101,12 @@ pub(crate) fn start(
         );
     }
     for role in roles {
-        let (role, config, ports, shutdown) = (*role, config.clone(), ports.clone(), shutdown.clone());
+        let (name, config, ports, shutdown) = (role.name(), config.clone(), ports.clone(), shutdown.clone());
         match role {
-            Role::Ingress => {}
-            Role::Worker => {
-                drop(tasks.spawn(async move { (role.name(), worker::run(&config, ports, shutdown).await) }))
-            }
-            Role::Sender => {
-                drop(tasks.spawn(async move { (role.name(), sender::run(&config, ports, shutdown).await) }))
-            }
-        }
+            Role::Ingress => None,
+            Role::Worker => Some(tasks.spawn(async move { (name, worker::run(&config, ports, shutdown).await) })),
+            Role::Sender => Some(tasks.spawn(async move { (name, sender::run(&config, ports, shutdown).await) })),
+        };
     }
     Running { tasks, health }
 }

@@ -1,4 +1,5 @@
 //! The commands as a person runs them: the real binary, its output, its exit code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

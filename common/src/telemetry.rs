@@ -14,11 +14,21 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines to stderr: those that `filter` lets through (as in `info,common::broker=debug`).
-/// A second call changes nothing.
-pub fn init_logs(filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// Never heard at these levels, whatever the filter asks for: at `WARN` lapin logs unroutable messages whole, at `TRACE`
+/// it and the HTTP stack log credentials.
+const MUTED: [&str; 6] = ["lapin=off", "amq_protocol=off", "h2=info", "hyper=info", "hyper_util=info", "reqwest=info"];
+
+/// Lets through what `text` asks for (as in `info,common::broker=debug`; `info` if it is no filter), except what other
+/// people's crates would give away.
+#[must_use]
+pub fn filter(text: &str) -> EnvFilter {
+    let filter = EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info"));
+    MUTED.iter().filter_map(|muted| muted.parse().ok()).fold(filter, EnvFilter::add_directive)
+}
+
+/// Sends log lines to stderr: those that [`filter`] lets through. A second call changes nothing.
+pub fn init_logs(text: &str, format: LogFormat) {
+    let logs = tracing_subscriber::fmt().with_env_filter(filter(text)).with_writer(io::stderr);
     let outcome = match format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

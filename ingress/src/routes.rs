@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, header};
@@ -75,6 +75,9 @@ async fn answer(
 }
 
 async fn read_body(body: Body) -> Result<axum::body::Bytes, Problem> {
+    if body.size_hint().lower() > BODY_LIMIT_BYTES as u64 {
+        return Err(Problem::TooLarge);
+    }
     let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT_BYTES)).await;
     read.map_err(|_| Problem::TooSlow)?.map_err(|error| {
         let is_too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());

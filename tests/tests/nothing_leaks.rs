@@ -6,8 +6,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::broker::rabbitmq::RabbitMq;
+use common::broker::{Broker as _, Destination, Outgoing, Stage, Topology};
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, House, Provider};
+use tests::{samples, servers};
 use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Clone, Default)]
@@ -45,13 +48,16 @@ const SECRETS: [&str; 9] = [
 #[tokio::test]
 async fn g7_nothing_leaks() {
     let heard = Heard::default();
-    // Our own crates at the finest level; the simulator plays the outside world and may say what it likes.
-    let filter = "trace,simulator=off,hyper=info,h2=info,hyper_util=info,mio=info";
+    // Everything that an operator can ask for; the simulator plays the outside world and may say what it likes.
+    let filter = common::telemetry::filter("trace,simulator=off");
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(heard.clone()).init();
     let mut told = String::new();
-    for provider in [Provider::Twilio, Provider::Intelepeer] {
-        told.push_str(&say_everything(provider).await);
+    for backend in [Backend::Embedded, Backend::shared_servers()] {
+        for provider in [Provider::Twilio, Provider::Intelepeer] {
+            told.push_str(&say_everything(backend.clone(), provider).await);
+        }
     }
+    publish_what_nobody_takes().await;
     let logged = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("message dead-lettered"), "the logs were not heard");
     for secret in SECRETS {
@@ -63,8 +69,8 @@ async fn g7_nothing_leaks() {
 }
 
 /// A good turn, a failing assistant, failing sends, refused webhooks; returns what metrics and errors say.
-async fn say_everything(provider: Provider) -> String {
-    let mut blueprint = Blueprint { provider, ..Blueprint::new(Backend::Embedded) };
+async fn say_everything(backend: Backend, provider: Provider) -> String {
+    let mut blueprint = Blueprint { provider, ..Blueprint::new(backend) };
     blueprint.options.failure_message = "later, please".to_owned();
     let house = House::open(blueprint).await;
     let customer = "+13035550177";
@@ -93,4 +99,23 @@ async fn say_everything(provider: Provider) -> String {
     assert!(forged.status().is_client_error());
     let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap();
     format!("{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
+}
+
+/// A message that the broker returns as unroutable, because its queue was deleted.
+async fn publish_what_nobody_takes() {
+    let topology = Topology::new(format!("leaks-{}", uuid::Uuid::new_v4().simple()), 1);
+    let broker = RabbitMq::new(vec![servers::shared_amqp_url().into()], topology.clone());
+    let message = samples::text_from(1, 1, "my account number is 999");
+    let outgoing = [Outgoing::new(Destination::Work(Stage::Inbound), &message)];
+    let published = async {
+        while broker.publish(&outgoing).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(tests::house::DEADLINE, published).await.expect("the broker takes it");
+    let connection = lapin::Connection::connect(servers::shared_amqp_url(), lapin::ConnectionProperties::default());
+    let channel = connection.await.unwrap().create_channel().await.unwrap();
+    let queue = topology.queue(Stage::Inbound, 0);
+    channel.queue_delete(queue.as_str().into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    broker.publish(&outgoing).await.expect_err("nobody takes it");
 }
