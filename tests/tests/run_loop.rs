@@ -1,0 +1,245 @@
+//! The one loop that settles, with handlers made for each test: order, retries, dead letters, panics, shutdown.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::broker::embedded::EmbeddedBroker;
+use common::broker::{
+    Broker, Decision, Depths, Destination, Handler, Outcome, Outgoing, Progress, Reason, RunOptions, Stage,
+};
+use common::clock::Clock;
+use common::message::{Body, Envelope};
+use common::shutdown::Shutdown;
+use common::store::embedded::Database;
+use tests::samples::text_from;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Decides about a message that was seen so many times before.
+type Decide = dyn Fn(&Envelope, usize) -> Decision + Send + Sync;
+
+/// Decides with a function and remembers what it saw.
+struct Recorder {
+    seen: Mutex<Vec<(Envelope, usize)>>,
+    decide: Box<Decide>,
+    /// Each message needs a permit to go on.
+    gate: Semaphore,
+    window: Duration,
+}
+
+#[async_trait]
+impl Handler for Recorder {
+    async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        let before = {
+            let mut seen = self.seen.lock().unwrap();
+            let before = seen.iter().filter(|(other, _)| other.id == envelope.id).count();
+            seen.push((envelope.clone(), before));
+            before
+        };
+        self.gate.acquire().await.unwrap().forget();
+        (self.decide)(envelope, before)
+    }
+
+    fn join_window(&self, _: &Envelope) -> Duration {
+        self.window
+    }
+}
+
+impl Recorder {
+    fn new(decide: impl Fn(&Envelope, usize) -> Decision + Send + Sync + 'static) -> Arc<Self> {
+        let gate = Semaphore::new(1_000_000);
+        Arc::new(Self { seen: Mutex::default(), decide: Box::new(decide), gate, window: Duration::ZERO })
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|(envelope, _)| text_of(envelope)).collect()
+    }
+}
+
+fn text_of(envelope: &Envelope) -> String {
+    let Body::Inbound(inbound) = &envelope.body else { panic!("not a text") };
+    inbound.text.expose().to_owned()
+}
+
+fn done(_: &Envelope, _: usize) -> Decision {
+    Decision::done(Outcome::Answered)
+}
+
+fn broker() -> Arc<EmbeddedBroker> {
+    Arc::new(EmbeddedBroker::new(Database::in_memory().unwrap(), Clock::system()))
+}
+
+fn start(broker: &Arc<EmbeddedBroker>, handler: &Arc<Recorder>, grace: Duration) -> (Shutdown, JoinHandle<()>) {
+    let shutdown = Shutdown::new(grace);
+    let options = RunOptions { concurrency: 8, progress: Arc::new(Progress::default()) };
+    let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
+    let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
+    (shutdown, tokio::spawn(running))
+}
+
+async fn publish(broker: &EmbeddedBroker, messages: &[Envelope]) {
+    let outgoing: Vec<_> = messages.iter().map(|one| Outgoing::new(Destination::Work(Stage::Inbound), one)).collect();
+    broker.publish(&outgoing).await.unwrap();
+}
+
+async fn await_depths(broker: &EmbeddedBroker, wanted: Depths) {
+    let reached = async {
+        while broker.depths().await.unwrap() != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, reached).await.is_err() {
+        panic!("the depths stayed at {:?}", broker.depths().await);
+    }
+}
+
+async fn stop(shutdown: &Shutdown, running: JoinHandle<()>) {
+    shutdown.start();
+    tokio::time::timeout(DEADLINE, running).await.expect("the loop ends in time").unwrap();
+}
+
+#[tokio::test]
+async fn messages_of_a_conversation_are_handled_in_order_and_settled() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    let messages: Vec<_> = (0..40).map(|n| text_from((n % 4) as u16, n, &n.to_string())).collect();
+    publish(&broker, &messages).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    let texts = handler.texts();
+    for customer in 0..4 {
+        let of_customer: Vec<u32> =
+            texts.iter().map(|text| text.parse().unwrap()).filter(|n: &u32| n % 4 == customer).collect();
+        assert_eq!(of_customer, (0..40).filter(|n| n % 4 == customer).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn effects_are_published_and_unreadable_and_refused_messages_become_dead_letters() {
+    let broker = broker();
+    let handler = Recorder::new(|envelope, _| match text_of(envelope).as_str() {
+        "forward" => {
+            let effect = Outgoing::new(Destination::Work(Stage::Outbound), envelope);
+            Decision::done(Outcome::Answered).publishing(vec![effect])
+        }
+        _ => Decision::dead_letter(Reason::new("refused", "it is a test")),
+    });
+    publish(&broker, &[text_from(1, 1, "forward"), text_from(1, 2, "refuse")]).await;
+    let garbage = Outgoing {
+        destination: Destination::Work(Stage::Inbound),
+        id: None,
+        key: None,
+        trace: String::new(),
+        payload: vec![0xFF; 64].into(),
+    };
+    broker.publish(&[garbage]).await.unwrap();
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths { outbound: 1, dead: 2, ..Depths::default() }).await;
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts(), ["forward", "refuse"], "the unreadable message never reached the handler");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_loses_its_message_to_the_dead_letters_and_nothing_else() {
+    let broker = broker();
+    let handler = Recorder::new(|envelope, _| {
+        assert!(text_of(envelope) != "panic", "as planned");
+        Decision::done(Outcome::Answered)
+    });
+    publish(&broker, &[text_from(1, 1, "panic"), text_from(1, 2, "after"), text_from(2, 3, "beside")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths { dead: 1, ..Depths::default() }).await;
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts().len(), 3);
+}
+
+#[tokio::test]
+async fn a_parked_message_comes_back_with_its_attempts() {
+    let broker = broker();
+    let handler = Recorder::new(|_, before| match before {
+        0 => Decision::retry_after(Duration::from_millis(200)),
+        _ => Decision::done(Outcome::Answered),
+    });
+    let mut message = text_from(1, 1, "again");
+    message.record_attempt(Clock::system().now(), &common::failure::Failure::transient("an earlier try"));
+    publish(&broker, &[message.clone()]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths { delayed: 1, ..Depths::default() }).await;
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    let seen = handler.seen.lock().unwrap();
+    assert_eq!(seen.iter().map(|(envelope, _)| envelope).collect::<Vec<_>>(), [&message, &message]);
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_runs_and_gives_the_rest_back_in_order() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    handler.gate.forget_permits(1_000_000);
+    publish(&broker, &[text_from(1, 1, "runs"), text_from(1, 2, "waits"), text_from(1, 3, "waits too")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    while handler.texts().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shutdown.start();
+    handler.gate.add_permits(10);
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts(), ["runs"]);
+    assert_eq!(broker.depths().await.unwrap(), Depths { inbound: 2, ..Depths::default() });
+    let next = Recorder::new(done);
+    let (shutdown, running) = start(&broker, &next, DEADLINE);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(next.texts(), ["waits", "waits too"]);
+    assert!(next.seen.lock().unwrap().iter().all(|(envelope, _)| envelope.attempts.is_empty()), "no attempt was spent");
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_period_is_given_back() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    handler.gate.forget_permits(1_000_000);
+    publish(&broker, &[text_from(1, 1, "hangs")]).await;
+    let (shutdown, running) = start(&broker, &handler, Duration::from_millis(50));
+    while handler.texts().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop(&shutdown, running).await;
+    assert_eq!(broker.depths().await.unwrap(), Depths { inbound: 1, ..Depths::default() });
+}
+
+#[tokio::test]
+async fn nothing_overtakes_a_message_that_was_given_back() {
+    let (broker, handler) = (broker(), Recorder::new(|_, _| Decision::give_back()));
+    publish(&broker, &[text_from(1, 1, "first"), text_from(1, 2, "second"), text_from(2, 3, "beside")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    while handler.texts().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop(&shutdown, running).await;
+    assert!(!handler.texts().contains(&"second".to_owned()), "{:?}", handler.texts());
+    assert_eq!(broker.depths().await.unwrap(), Depths { inbound: 3, ..Depths::default() });
+}
+
+#[tokio::test]
+async fn a_burst_is_handled_as_one_and_settled_whole() {
+    let broker = broker();
+    let mut handler = Recorder::new(done);
+    Arc::get_mut(&mut handler).unwrap().window = Duration::from_millis(100);
+    publish(&broker, &[text_from(1, 1, "a"), text_from(1, 2, "b"), text_from(2, 3, "c")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    let seen = handler.seen.lock().unwrap();
+    let mut joined: Vec<_> = seen
+        .iter()
+        .map(|(envelope, _)| {
+            let Body::Inbound(inbound) = &envelope.body else { panic!("not a text") };
+            (text_of(envelope), inbound.joined.iter().map(|one| one.id).collect::<Vec<_>>())
+        })
+        .collect();
+    joined.sort();
+    assert_eq!(joined, [("a".to_owned(), vec![text_from(1, 2, "b").id]), ("c".to_owned(), vec![])]);
+}
