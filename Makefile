@@ -21,7 +21,7 @@ test: ## run every test, with private RabbitMQ and Redis servers and the provide
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 	@if scripts/check-tools shellcheck; then shellcheck $$(git grep -lE '^#!.*\bbash$$'); \
 	else echo "make check: without shellcheck the scripts were NOT checked"; fi
 	cargo test --locked -p tests --test tidy
