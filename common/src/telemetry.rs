@@ -1,6 +1,6 @@
 //! Logs on stderr, and the W3C trace context that follows a text from its webhook to its receipt.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use rand::RngCore as _;
 use tracing_subscriber::EnvFilter;
@@ -28,7 +28,8 @@ pub fn filter(text: &str) -> EnvFilter {
 
 /// Sends log lines to stderr: those that [`filter`] lets through. A second call changes nothing.
 pub fn init_logs(text: &str, format: LogFormat) {
-    let logs = tracing_subscriber::fmt().with_env_filter(filter(text)).with_writer(io::stderr);
+    let is_terminal = io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter(text)).with_writer(io::stderr).with_ansi(is_terminal);
     let outcome = match format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

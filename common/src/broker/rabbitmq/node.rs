@@ -13,6 +13,9 @@ use crate::failure::Failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Both ends drop a silent connection after about two of these, unless the URL says otherwise.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// Larger bodies travel in several frames. lapin keeps two buffers of 32 frames for each connection: with the server's
+/// default of 128 KiB they would be most of an idle process's memory.
+const FRAME_BYTES: u32 = 16 * 1024;
 
 /// Connects to the first node that answers; `name` is what operators see in the list of connections.
 pub(super) async fn connect(urls: &[SecretString], name: &str) -> Result<(Connection, AMQPUri), Failure> {
@@ -31,6 +34,7 @@ async fn connect_to(url: &SecretString, name: &str) -> Result<(Connection, AMQPU
     let mut uri: AMQPUri =
         url.expose_secret().parse().map_err(|_| Failure::misconfigured("the broker url is no amqp url"))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    uri.query.frame_max.get_or_insert(FRAME_BYTES);
     let address = format!("{}:{}", uri.authority.host, uri.authority.port);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = Connection::connect_uri(uri.clone(), properties);
