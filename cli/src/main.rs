@@ -50,7 +50,9 @@ async fn run(command: Command) -> ExitCode {
 }
 
 async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
-    match Config::load(file.config.as_deref(), &config::environment()) {
+    let config = Config::load(file.config.as_deref(), &config::environment());
+    let config = if roles.contains(&Role::Ingress) { config.and_then(Config::for_ingress) } else { config };
+    match config {
         Ok(config) => {
             for notice in config.notices() {
                 tracing::warn!(notice, "configuration notice");

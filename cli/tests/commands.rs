@@ -174,3 +174,15 @@ fn a_role_whose_port_is_taken_exits_with_1_and_names_the_address() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_front_door_without_its_public_url_is_a_wrong_configuration_and_nothing_is_begun() {
+    for command in ["up", "ingress"] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = run(directory.path(), &[command]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
+        assert!(stderr.contains("ingress.public_url: is missing"), "{command}: {stderr}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{command} left files behind");
+    }
+}
