@@ -81,8 +81,8 @@ impl Command {
 /// Where the configuration is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigFile {
-    /// The configuration file; default `./switchboard.toml`
-    #[arg(long, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    /// The configuration file; without it the one that `SWITCHBOARD_CONFIG` names, else `./switchboard.toml`
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 

@@ -186,3 +186,13 @@ fn a_front_door_without_its_public_url_is_a_wrong_configuration_and_nothing_is_b
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{command} left files behind");
     }
 }
+
+#[test]
+fn an_empty_variable_names_no_configuration_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = switchboard(directory.path()).env("SWITCHBOARD_CONFIG", "").arg("check-config").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = switchboard(directory.path()).env("SWITCHBOARD_CONFIG", "gone.toml").arg("up").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("gone.toml"), "{}", text(&output.stderr));
+}
