@@ -196,3 +196,12 @@ fn an_empty_variable_names_no_configuration_file() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("gone.toml"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_log_that_goes_to_no_terminal_has_no_colours() {
+    let directory = tempfile::tempdir().unwrap();
+    write_embedded_config(directory.path());
+    let mut up = Role::start(directory.path(), &["up"]);
+    let line = up.log.next().unwrap().unwrap();
+    assert!(line.contains("INFO") && !line.contains('\u{1b}'), "{line:?}");
+}
