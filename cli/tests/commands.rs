@@ -42,6 +42,8 @@ fn wrong_usage_exits_with_2() {
         &["nonsense"],
         &["demo", "--listen", "here"],
         &["check-config", "--config", "missing.toml"],
+        &["check-config", "--log", "info=loud"],
+        &["simulator", "--listen", "127.0.0.1:0", "--webhook", "nonsense"],
     ] {
         assert_eq!(run(directory.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
@@ -88,7 +90,11 @@ struct Role {
 
 impl Role {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let mut process = switchboard(directory).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(switchboard(directory).args(arguments))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap()).lines();
         Self { process, log }
     }
@@ -201,7 +207,9 @@ fn an_empty_variable_names_no_configuration_file() {
 fn a_log_that_goes_to_no_terminal_has_no_colours() {
     let directory = tempfile::tempdir().unwrap();
     write_embedded_config(directory.path());
-    let mut up = Role::start(directory.path(), &["up"]);
+    // Nor has it nothing: an empty variable asks for no filter.
+    let mut process = switchboard(directory.path());
+    let mut up = Role::of(process.env("SWITCHBOARD_LOG", "").arg("up"));
     let line = up.log.next().unwrap().unwrap();
     assert!(line.contains("INFO") && !line.contains('\u{1b}'), "{line:?}");
 }

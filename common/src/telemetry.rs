@@ -28,6 +28,12 @@ const MUTED: [(&str, LevelFilter); 6] = [
     ("reqwest", LevelFilter::INFO),
 ];
 
+/// Whether `text` is a filter, such as `info,common::broker=debug`.
+#[must_use]
+pub fn is_filter(text: &str) -> bool {
+    EnvFilter::try_new(text).is_ok()
+}
+
 /// Lets through what `text` asks for (as in `info,common::broker=debug`; `info` if it is no filter), except what other
 /// people's crates would give away.
 #[must_use]
