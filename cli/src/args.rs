@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use common::telemetry::LogFormat;
+use common::telemetry::{self, LogFormat};
 
 /// Lets people text with an assistant.
 #[derive(Debug, Parser)]
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     /// Which log lines to write, as in `info` or `warn,common::broker=debug`
-    #[arg(long, global = true, env = "SWITCHBOARD_LOG", value_name = "FILTER")]
+    #[arg(long, global = true, env = "SWITCHBOARD_LOG", value_name = "FILTER", value_parser = log_filter)]
     pub(crate) log: Option<String>,
     /// How log lines look
     #[arg(long, global = true, env = "SWITCHBOARD_LOG_FORMAT", value_enum, default_value_t)]
@@ -81,8 +81,8 @@ impl Command {
 /// Where the configuration is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigFile {
-    /// The configuration file; default `./switchboard.toml`
-    #[arg(long, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    /// The configuration file; without it the one that `SWITCHBOARD_CONFIG` names, else `./switchboard.toml`
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -113,10 +113,10 @@ pub(crate) struct Simulator {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) listen: SocketAddr,
     /// Where texts to the Twilio numbers are posted
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/webhooks/demo/messages")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/webhooks/demo/messages", value_parser = web_address)]
     pub(crate) webhook: String,
     /// Where texts to the IntelePeer numbers are posted
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = web_address)]
     pub(crate) intelepeer_webhook: Option<String>,
 }
 
@@ -126,4 +126,14 @@ pub(crate) struct Healthcheck {
     /// The URL that answers 200 when all is well
     #[arg(default_value = "http://127.0.0.1:9090/health/ready")]
     pub(crate) url: String,
+}
+
+fn log_filter(text: &str) -> Result<String, &'static str> {
+    let is_filter = telemetry::is_filter(text);
+    if is_filter { Ok(text.to_owned()) } else { Err("expected levels, as in `info` or `warn,common::broker=debug`") }
+}
+
+fn web_address(text: &str) -> Result<String, &'static str> {
+    let is_web = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    if is_web { Ok(text.to_owned()) } else { Err("expected a URL that starts with http:// or https://") }
 }

@@ -129,17 +129,30 @@ impl Demo {
     /// Shows the phone's address, sends what is typed, and prints the whole conversation, until a signal or the end of
     /// the terminal's input.
     async fn serve(&self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let mut events = self.simulator.phone().subscribe();
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
         print(&format!("Switchboard is running. Your phone: {}", self.simulator.url()));
-        print(if is_terminal { "Text there, or type here; Ctrl-C ends it.\n" } else { "Ctrl-C ends it.\n" });
-        let mut typed = if is_terminal { typed_lines() } else { mpsc::channel(1).1 };
+        print(if is_terminal { "Text there, or type here; Ctrl-C ends it." } else { "Ctrl-C ends it." });
+        self.converse(is_terminal.then(typed_lines), shutdown).await
+    }
+
+    async fn converse(&self, mut typed: Option<mpsc::Receiver<String>>, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut events = self.simulator.phone().subscribe();
+        let typed_here = typed.is_some();
         loop {
+            let line = async {
+                match &mut typed {
+                    Some(typed) => typed.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.started() => return Ok(()),
-                Some(line) = typed.recv() => drop(self.simulator.phone().text(CUSTOMER, &self.number, &line).await?),
+                line = line => match line {
+                    Some(line) => drop(self.simulator.phone().text(CUSTOMER, &self.number, &line).await?),
+                    None => return Ok(()),
+                },
                 event = events.recv() => match event {
-                    Ok(Event::Message { message }) => show(&message, is_terminal),
+                    Ok(Event::Message { message }) => show(&message, typed_here),
                     Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
                 },
@@ -191,4 +204,22 @@ fn show(message: &Message, typed_here: bool) {
 fn spoken(who: &str, text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     format!("{who:<13}{}", lines.join(&format!("\n{:13}", "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_demo_ends_with_the_terminals_input() {
+        let directory = tempfile::tempdir().unwrap();
+        let shutdown = Shutdown::new(GRACE);
+        let args = args::Demo { say: vec![String::new()], ..args::Demo::default() };
+        let demo = Demo::start(&args, directory.path(), &shutdown).await.unwrap();
+        let (sender, typed) = mpsc::channel(1);
+        sender.send("hello".to_owned()).await.unwrap();
+        drop(sender);
+        tokio::time::timeout(TURN_TIMEOUT, demo.converse(Some(typed), &shutdown)).await.expect("it ends").unwrap();
+        assert_eq!(demo.simulator.phone().conversation(CUSTOMER, &demo.number)[0].body, "hello");
+    }
 }

@@ -22,7 +22,8 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     let command = args.command.unwrap_or_else(|| Command::Demo(args::Demo::default()));
-    init_logs(args.log.as_deref().unwrap_or(command.default_log()), args.log_format.into());
+    let log = args.log.as_deref().filter(|text| !text.is_empty());
+    init_logs(log.unwrap_or(command.default_log()), args.log_format.into());
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::warn!("another TLS provider is installed already");
     }
@@ -50,7 +51,9 @@ async fn run(command: Command) -> ExitCode {
 }
 
 async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
-    match Config::load(file.config.as_deref(), &config::environment()) {
+    let config = Config::load(file.config.as_deref(), &config::environment());
+    let config = if roles.contains(&Role::Ingress) { config.and_then(Config::for_ingress) } else { config };
+    match config {
         Ok(config) => {
             for notice in config.notices() {
                 tracing::warn!(notice, "configuration notice");

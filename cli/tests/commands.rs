@@ -42,6 +42,8 @@ fn wrong_usage_exits_with_2() {
         &["nonsense"],
         &["demo", "--listen", "here"],
         &["check-config", "--config", "missing.toml"],
+        &["check-config", "--log", "info=loud"],
+        &["simulator", "--listen", "127.0.0.1:0", "--webhook", "nonsense"],
     ] {
         assert_eq!(run(directory.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
@@ -88,7 +90,11 @@ struct Role {
 
 impl Role {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let mut process = switchboard(directory).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(switchboard(directory).args(arguments))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap()).lines();
         Self { process, log }
     }
@@ -173,4 +179,37 @@ fn a_role_whose_port_is_taken_exits_with_1_and_names_the_address() {
         switchboard(directory.path()).env("SWITCHBOARD__INGRESS__LISTEN", &address).arg("up").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_front_door_without_its_public_url_is_a_wrong_configuration_and_nothing_is_begun() {
+    for command in ["up", "ingress"] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = run(directory.path(), &[command]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
+        assert!(stderr.contains("ingress.public_url: is missing"), "{command}: {stderr}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{command} left files behind");
+    }
+}
+
+#[test]
+fn an_empty_variable_names_no_configuration_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = switchboard(directory.path()).env("SWITCHBOARD_CONFIG", "").arg("check-config").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = switchboard(directory.path()).env("SWITCHBOARD_CONFIG", "gone.toml").arg("up").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("gone.toml"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_log_that_goes_to_no_terminal_has_no_colours() {
+    let directory = tempfile::tempdir().unwrap();
+    write_embedded_config(directory.path());
+    // Nor has it nothing: an empty variable asks for no filter.
+    let mut process = switchboard(directory.path());
+    let mut up = Role::of(process.env("SWITCHBOARD_LOG", "").arg("up"));
+    let line = up.log.next().unwrap().unwrap();
+    assert!(line.contains("INFO") && !line.contains('\u{1b}'), "{line:?}");
 }

@@ -73,7 +73,8 @@ pub fn metrics_recorder() -> Option<PrometheusHandle> {
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
 }
 
-/// Serves `/health/live`, `/health/ready` and `/metrics` on `listener` until `shutdown`.
+/// Serves `/health/live`, `/health/ready` and `/metrics` on `listener` until `shutdown`; requests in flight then get as
+/// long as a check may take.
 pub async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) {
     let recorder = metrics_recorder();
     let router = Router::new()
@@ -90,9 +91,18 @@ pub async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) {
             }
         }
     });
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.started().await }).await;
-    if let Err(error) = served {
-        warn!(%error, "the operations listener ended");
+    let started = shutdown.clone();
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { started.started().await });
+    // Graceful means to wait for every request that has begun, also for one that never ends.
+    let cut_off = async {
+        shutdown.started().await;
+        tokio::time::sleep(CHECK_TIMEOUT).await;
+    };
+    tokio::select! {
+        ended = served.into_future() => if let Err(error) = ended {
+            warn!(%error, "the operations listener ended");
+        },
+        () = cut_off => {}
     }
     upkeep.abort();
 }
@@ -143,4 +153,29 @@ fn problem(status: StatusCode, detail: &str, checks: Map<String, Value>) -> Resp
         body["checks"] = Value::Object(checks);
     }
     (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::broker::embedded::EmbeddedBroker;
+    use crate::store::embedded::Database;
+
+    #[tokio::test]
+    async fn a_half_sent_request_does_not_hold_up_the_end() {
+        let clock = Clock::system();
+        let broker = Arc::new(EmbeddedBroker::new(Database::in_memory().unwrap(), clock.clone()));
+        let health = Health { broker, store: None, stages: Vec::new(), clock };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let shutdown = Shutdown::new(Duration::ZERO);
+        let served = tokio::spawn(serve(listener, health, shutdown.clone()));
+        client.write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\nGET /health/live HTTP/1.1\r\n").await.unwrap();
+        assert!(client.read(&mut [0; 1024]).await.unwrap() > 0, "the connection is being served");
+        shutdown.start();
+        tokio::time::timeout(STUCK_AFTER, served).await.expect("it ends all the same").unwrap();
+    }
 }

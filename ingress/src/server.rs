@@ -16,6 +16,10 @@ use tracing::{debug, info, warn};
 
 /// How many connections are served at a time; more wait in the kernel's queue.
 const CONNECTION_LIMIT: usize = 1024;
+/// How long a request's headers may be, roughly: hyper looks after each read. A connection keeps what it has read of
+/// them, so this times the number of connections is what hostile clients can make us hold. Twilio's longest are those
+/// of a GET, some 20 KiB.
+const HEADER_LIMIT_BYTES: usize = 64 * 1024;
 /// How long a request's headers may take, which is also how long an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failure to accept (no file descriptors left), how long until the next try.
@@ -58,6 +62,7 @@ fn serve_connection(stream: TcpStream, permit: OwnedSemaphorePermit, router: Rou
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_LIMIT_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

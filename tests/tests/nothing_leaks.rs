@@ -11,7 +11,9 @@ use common::broker::{Broker as _, Destination, Outgoing, Stage, Topology};
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, House, Provider};
 use tests::{samples, servers};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u8>>>);
@@ -50,7 +52,8 @@ async fn g7_nothing_leaks() {
     let heard = Heard::default();
     // Everything that an operator can ask for; the simulator plays the outside world and may say what it likes.
     let filter = common::telemetry::filter("trace,simulator=off");
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(heard.clone()).init();
+    let lines = fmt::layer().with_ansi(false).with_writer(heard.clone());
+    tracing_subscriber::registry().with(filter).with(lines).init();
     let mut told = String::new();
     for backend in [Backend::Embedded, Backend::shared_servers()] {
         for provider in [Provider::Twilio, Provider::Intelepeer] {

@@ -2,16 +2,20 @@
 
 use url::{Host, Url};
 
+use crate::broker::rabbitmq::RabbitMq;
+use crate::store::redis::RedisStore;
+
 /// What is expected of an address, and how to mend it.
 pub(super) type Complaint = (&'static str, String);
+
+/// What [`public`] expects.
+pub(super) const PUBLIC: &str =
+    "the URL that the provider sees, such as \"https://sms.example.com\", with nothing after the host";
 
 /// An `http` or `https` URL of a server, without a trailing slash.
 pub(super) fn server(text: &str) -> Result<String, Complaint> {
     let expected = "a URL that starts with https://";
-    let url = parse(text, expected, &["https", "http"])?;
-    if has_user(&url) {
-        return Err((expected, "remove the user and password: credentials have keys of their own".to_owned()));
-    }
+    let url = http(text, expected)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err((expected, "remove the part from `?` or `#` on".to_owned()));
     }
@@ -20,13 +24,10 @@ pub(super) fn server(text: &str) -> Result<String, Complaint> {
 
 /// The URL that a provider knows us by: scheme, host and port, nothing else.
 pub(super) fn public(text: &str) -> Result<String, Complaint> {
-    let expected = "the URL that the provider sees, such as \"https://sms.example.com\", with nothing after the host";
-    let url = parse(text, expected, &["https", "http"])?;
+    let expected = PUBLIC;
+    let url = http(text, expected)?;
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    if has_user(&url) || text.contains('@') {
-        return Err((expected, "remove the user and password".to_owned()));
-    }
-    if rest.contains(['/', '?', '#']) {
+    if rest.contains(['/', '?', '#']) || rest.ends_with(':') {
         return Err((expected, format!("write \"{}\"", url.origin().ascii_serialization())));
     }
     // Twilio refuses such hosts as status callbacks.
@@ -39,7 +40,12 @@ pub(super) fn public(text: &str) -> Result<String, Complaint> {
 /// A RabbitMQ node.
 pub(super) fn amqp(text: &str) -> Result<String, Complaint> {
     let expected = "\"embedded\", or amqp://user:password@host:5672/vhost (amqps:// with TLS)";
-    parse(text, expected, &["amqp", "amqps"]).map(|_| text.to_owned())
+    parse(text, expected, &["amqp", "amqps"])?;
+    // What begins well can still be more than the client understands, such as a parameter that it does not know.
+    if !RabbitMq::is_url(text) {
+        return Err((expected, "correct the vhost, or what stands behind the `?`".to_owned()));
+    }
+    Ok(text.to_owned())
 }
 
 /// A Redis server.
@@ -49,6 +55,9 @@ pub(super) fn redis(text: &str) -> Result<String, Complaint> {
     let database = url.path().trim_start_matches('/');
     if !database.bytes().all(|b| b.is_ascii_digit()) {
         return Err((expected, "end the URL with the number of the database, such as /0".to_owned()));
+    }
+    if !RedisStore::is_url(text) {
+        return Err((expected, "correct the number of the database, or what stands behind the `?`".to_owned()));
     }
     Ok(text.to_owned())
 }
@@ -80,6 +89,19 @@ pub(super) fn masked(text: &str) -> String {
     url.set_query(None);
     url.set_fragment(None);
     if has_user { url.as_str().replacen("://", "://***@", 1) } else { url.into() }
+}
+
+fn http(text: &str, expected: &'static str) -> Result<Url, Complaint> {
+    let url = parse(text, expected, &["https", "http"])?;
+    if has_user(&url) || text.contains('@') {
+        return Err((expected, "remove the user and password: credentials have keys of their own".to_owned()));
+    }
+    // The parser overlooks these slips, but they would stay in what is called, signed and pasted.
+    let is_slip = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
+    if !text.contains("://") || text.contains(is_slip) {
+        return Err((expected, "write it with :// after the scheme, without blanks and backslashes".to_owned()));
+    }
+    Ok(url)
 }
 
 fn parse(text: &str, expected: &'static str, schemes: &[&str]) -> Result<Url, Complaint> {
@@ -130,6 +152,23 @@ mod tests {
         assert!(public("ftp://sms.example.com").is_err());
         for url in ["sms.example.com", "https://u:p@sms.example.com", "https://sms_1.example.com"] {
             assert!(public(url).is_err(), "{url}");
+        }
+        assert_eq!(public("https://sms.example.com:").unwrap_err().1, "write \"https://sms.example.com\"");
+    }
+
+    #[test]
+    fn slips_that_a_url_parser_overlooks_are_refused() {
+        for url in [
+            "https:a.example",
+            r"https:\\a.example",
+            r"https://a.example\b",
+            " https://a.example",
+            "https://a.example ",
+            "https://a.exa\tmple",
+            "https://a.example/b c",
+        ] {
+            assert!(public(url).is_err(), "{url:?} as our URL");
+            assert!(server(url).is_err(), "{url:?} as a server's");
         }
     }
 

@@ -80,6 +80,24 @@ impl Config {
         read(text, environment).0
     }
 
+    /// This configuration, if the front door can be opened with it too: other roles need no `ingress.public_url`.
+    ///
+    /// # Errors
+    /// When `ingress.public_url` is missing.
+    pub fn for_ingress(self) -> Result<Self, Problems> {
+        if self.ingress.public_url.is_some() {
+            return Ok(self);
+        }
+        Err(Problems::from(Problem {
+            key: "ingress.public_url".to_owned(),
+            integration: None,
+            variable: None,
+            found: "is missing, and without it no signature of Twilio's can be checked".to_owned(),
+            expected: address::PUBLIC.to_owned(),
+            mend: "add `public_url` under [ingress]".to_owned(),
+        }))
+    }
+
     /// One sentence for each thing worth knowing though nothing is wrong, such as an option without effect yet.
     #[must_use]
     pub fn notices(&self) -> &[String] {

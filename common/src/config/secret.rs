@@ -43,7 +43,9 @@ impl Entry<'_> {
             return referred(Section::new(self.place, table));
         }
         match self.value {
-            Value::String(text) if !text.trim().is_empty() => Some(text),
+            Value::String(text) if !text.trim().is_empty() => {
+                Some(if self.is_from_variable { without_line_end(&text) } else { text })
+            }
             _ => {
                 self.refuse_hidden(EXPECTED, mend(&self.place));
                 None
@@ -103,7 +105,7 @@ fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<String> {
     };
     let secret = place.context.environment.get(name);
     let found = match secret {
-        Some(secret) if !secret.trim().is_empty() => return Some(secret.clone()),
+        Some(secret) if !secret.trim().is_empty() => return Some(without_line_end(secret)),
         Some(_) => format!("names the environment variable {name}, which is empty"),
         None => format!("names the environment variable {name}, which is not set"),
     };
@@ -119,13 +121,18 @@ fn from_file(place: &Place<'_>, file: Entry<'_>) -> Option<String> {
             place.problem(format!("names the file {path:?}, which is empty"), expected, "write the secret into it");
             None
         }
-        Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Ok(text) => Some(without_line_end(&text)),
         Err(why) => {
             let mend = "correct the path (it counts from the working directory) or the file's permissions";
             place.problem(format!("names the file {path:?}, which cannot be read: {why}"), expected, mend);
             None
         }
     }
+}
+
+/// Files end with a line end, and so do the variables that are filled from them.
+fn without_line_end(secret: &str) -> String {
+    secret.trim_end_matches(['\r', '\n']).to_owned()
 }
 
 fn read_small(path: &str) -> io::Result<String> {

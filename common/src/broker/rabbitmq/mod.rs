@@ -46,6 +46,12 @@ struct Shared {
 }
 
 impl RabbitMq {
+    /// Whether `url` names a broker in a way that connecting to it understands.
+    #[must_use]
+    pub fn is_url(url: &str) -> bool {
+        node::uri(url).is_ok()
+    }
+
     /// The broker at `urls`, the nodes of one cluster, with the queues of `topology`. Returns at once, also while the
     /// broker is away: calls then fail with a failure that names the reason, and subscriptions wait.
     ///

@@ -29,10 +29,14 @@ pub(super) async fn connect(urls: &[SecretString], name: &str) -> Result<(Connec
     Err(last)
 }
 
-async fn connect_to(url: &SecretString, name: &str) -> Result<(Connection, AMQPUri), Failure> {
+/// What `url` says.
+pub(super) fn uri(url: &str) -> Result<AMQPUri, Failure> {
     // The parser's error may quote the URL and its password.
-    let mut uri: AMQPUri =
-        url.expose_secret().parse().map_err(|_| Failure::misconfigured("the broker url is no amqp url"))?;
+    url.parse().map_err(|_| Failure::misconfigured("the broker url is no amqp url"))
+}
+
+async fn connect_to(url: &SecretString, name: &str) -> Result<(Connection, AMQPUri), Failure> {
+    let mut uri = uri(url.expose_secret())?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     uri.query.frame_max.get_or_insert(FRAME_BYTES);
     let address = format!("{}:{}", uri.authority.host, uri.authority.port);

@@ -64,9 +64,9 @@ fn a_secret_in_a_variable_may_refer_or_list() {
         ("SWITCHBOARD__INTEGRATIONS__0__TWILIO__AUTH_TOKEN", "{ env = 'OTHER' }", vec!["elsewhere"]),
         ("SWITCHBOARD__INTEGRATIONS__0__TWILIO__AUTH_TOKEN", "['new', { env = 'OTHER' }]", vec!["new", "elsewhere"]),
         ("SWITCHBOARD__INTEGRATIONS__0__TWILIO__AUTH_TOKEN__ENV", "OTHER", vec!["elsewhere"]),
-        ("SWITCHBOARD__INTEGRATIONS__0__TWILIO__AUTH_TOKEN", "{not toml", vec!["{not toml"]),
+        ("SWITCHBOARD__INTEGRATIONS__0__TWILIO__AUTH_TOKEN", "{not toml\n", vec!["{not toml"]),
     ] {
-        let config = load(WHOLE, &[("OTHER", "elsewhere"), (name, value)]);
+        let config = load(WHOLE, &[("OTHER", "elsewhere\r\n"), (name, value)]);
         let ProviderSettings::Twilio(twilio) = first(&config).provider else { panic!("not Twilio") };
         let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.expose_secret()).collect();
         assert_eq!(tokens, expected, "{value}");

@@ -63,6 +63,17 @@ fn mistakes_about_the_services_are_named() {
 }
 
 #[test]
+fn an_address_that_its_client_does_not_understand_is_refused() {
+    for (section, url) in
+        [("broker", "amqp://u:hunter2@h/v?heartbeat=often"), ("store", "redis://:hunter2@h/99999999999999999999")]
+    {
+        let found = problems(&format!("[{section}]\nurl = '{url}'"), &no_environment());
+        assert_eq!(found.len(), 1, "{url}: {found:?}");
+        assert!(found[0].contains("behind the `?`") && !found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_bad_redis_url_is_named_without_its_password() {
     let found = problems("[store]\nurl = 'redis://:hunter2@h/x'", &no_environment());
     assert!(found[0].starts_with("store.url: is \"redis://***@h/x\""), "{found:?}");

@@ -28,6 +28,12 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// Whether `url` names a Redis in a way that connecting to it understands.
+    #[must_use]
+    pub fn is_url(url: &str) -> bool {
+        Client::open(url).is_ok()
+    }
+
     /// Records under `prefix` in the Redis at `url`. Connects when first used, and again whenever the connection is lost.
     ///
     /// # Errors
