@@ -65,6 +65,9 @@ pub struct Inbound {
 pub struct Joined {
     /// The id it had as a message of its own.
     pub id: MessageId,
+    /// What was tried for it and failed before it joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// The text.
     pub inbound: Inbound,
 }
@@ -174,7 +177,7 @@ impl Envelope {
     pub fn join(&mut self, later: Self) {
         let (Body::Inbound(first), Body::Inbound(mut next)) = (&mut self.body, later.body) else { return };
         let followers = std::mem::take(&mut next.joined);
-        first.joined.push(Joined { id: later.id, inbound: next });
+        first.joined.push(Joined { id: later.id, attempts: later.attempts, inbound: next });
         first.joined.extend(followers);
     }
 
