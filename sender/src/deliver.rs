@@ -20,6 +20,9 @@ use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates, Turn};
 use crate::segments::segments;
 
+/// How far the clock of whoever accepted a text may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+
 /// Sends the parts of all integrations.
 #[derive(Debug)]
 pub struct Deliverer {
@@ -128,13 +131,15 @@ impl Deliverer {
             return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
         };
         let entry = self.ledger.read(place).await?;
-        let first_attempt_at = entry.began_at().unwrap_or_else(|| self.clock.now()).max(envelope.accepted_at);
+        let began_at = entry.began_at().unwrap_or_else(|| self.clock.now());
+        // Where the ledger cannot be read, this at least is known.
+        let earliest = envelope.accepted_at.checked_sub(CLOCK_SKEW).unwrap_or(envelope.accepted_at);
         let sms = Sms {
             part: envelope.id,
             conversation: &envelope.conversation,
             text: &part.text,
             media: &part.media,
-            first_attempt_at,
+            first_attempt_at: began_at.max(earliest),
         };
         let mut step = plan::next(self.situation(route, envelope, &entry, None));
         if step == Step::Ask {

@@ -7,10 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Delivery, Destination, Outgoing, Stage, Topology};
+use common::broker::{
+    Broker, Decision, Delivery, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run,
+};
+use common::clock::Clock;
 use common::failure::FailureKind;
-use common::message::ConversationKey;
+use common::message::{Body, ConversationKey, Envelope};
+use common::shutdown::Shutdown;
+use tests::samples::text_from;
 use tests::servers::RabbitMqServer;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -198,6 +204,57 @@ async fn traffic_outlives_closed_connections_restarts_and_kill_9() {
     traffic.flows(200).await;
     traffic.all_arrived_in_order().await;
     assert_eq!(broker.depths().await.unwrap().inbound, 0);
+}
+
+/// Holds the text `holds` until it is told to go on, and remembers what it saw.
+struct Holding {
+    seen: watch::Sender<Vec<String>>,
+    may_go_on: CancellationToken,
+}
+
+#[async_trait]
+impl Handler for Holding {
+    async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        let Body::Inbound(inbound) = &envelope.body else { panic!("not a text") };
+        let text = inbound.text.expose().to_owned();
+        self.seen.send_modify(|seen| seen.push(text.clone()));
+        if text == "holds" {
+            self.may_go_on.cancelled().await;
+        }
+        Decision::done(Outcome::Answered)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_lane_and_was_taken_back_is_not_handled_beside_whoever_has_it_now() {
+    let server = server().await;
+    let broker = broker_of(&server);
+    let (seen, mut sees) = watch::channel(Vec::new());
+    let handler = Arc::new(Holding { seen, may_go_on: CancellationToken::new() });
+    let (shutdown, clock) = (Shutdown::new(Duration::ZERO), Clock::system());
+    let options = RunOptions { concurrency: 64, progress: Arc::default() };
+    let running = tokio::spawn(run(broker.clone(), Stage::Inbound, handler.clone(), options, clock, shutdown.clone()));
+    let mut saw = async |text: &'static str| {
+        let seen = sees.wait_for(|seen: &Vec<String>| seen.iter().any(|one| one == text));
+        timeout(COMES_BACK_WITHIN, seen).await.expect(text).unwrap();
+    };
+    let text =
+        |customer, number, text| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(customer, number, text));
+    // Customers 1 and 3 have one partition.
+    for one in [text(1, 1, "holds"), text(1, 2, "waits"), text(3, 1, "was handed out after it")] {
+        published(&broker, one).await;
+    }
+    saw("was handed out after it").await;
+    blocking(&server, RabbitMqServer::close_all_connections).await;
+    published(&broker, text(3, 2, "comes back after it")).await;
+    saw("comes back after it").await;
+    handler.may_go_on.cancel();
+    published(&broker, text(1, 3, "is last")).await;
+    saw("is last").await;
+    shutdown.start();
+    running.await.unwrap();
+    let waits = handler.seen.borrow().iter().filter(|text| *text == "waits").count();
+    assert_eq!(waits, 1, "{:?}", handler.seen.borrow());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether it is still ours: `false` once the broker has taken it back, as far as is known here.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.settler.is_ours()
+    }
+
     /// Publishes `effects`, waits until they are durable, then takes this delivery off its queue.
     /// In the embedded adapter both are one transaction.
     ///
@@ -104,6 +110,11 @@ impl fmt::Debug for Delivery {
 /// The adapter's half of [`Delivery::settle`].
 #[async_trait]
 pub trait Settler: Send + Sync {
+    /// See [`Delivery::is_ours`]. Where nothing can be taken back it always is.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     /// See [`Delivery::settle`].
     async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure>;
 }

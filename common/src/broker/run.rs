@@ -48,9 +48,11 @@ pub async fn run(
     let mut running = JoinSet::new();
     let worker = Worker { stage, handler, shutdown: shutdown.clone() };
     loop {
-        while let Some((lane, burst)) = lanes.start_next(Instant::now()) {
-            let worker = worker.clone();
-            running.spawn(async move { (lane, burst.len(), worker.work(burst).await) });
+        while let Some((lane, mut burst)) = lanes.start_next(Instant::now()) {
+            let (worker, count) = (worker.clone(), burst.len());
+            // What a lost connection took back comes again, here or to somebody who may be at work on it already.
+            burst.retain(|item: &Item| item.delivery.is_ours());
+            running.spawn(async move { (lane, count, worker.work(burst).await) });
         }
         options.progress.hold(lanes.held(), clock.now());
         tokio::select! {
@@ -124,8 +126,8 @@ struct Worker {
 }
 
 impl Worker {
-    /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles
-    /// them all. An unreadable message joins nothing.
+    /// Works on messages (or none) of one lane that run as one: the decision about the first, which the others joined,
+    /// settles them all. An unreadable message joins nothing.
     async fn work(&self, burst: Vec<Item>) -> Settled {
         let mut deliveries = Vec::with_capacity(burst.len());
         let mut joined: Option<Envelope> = None;

@@ -65,6 +65,9 @@ pub struct Inbound {
 pub struct Joined {
     /// The id it had as a message of its own.
     pub id: MessageId,
+    /// What was tried for it and failed before it joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// The text.
     pub inbound: Inbound,
 }
@@ -169,13 +172,17 @@ impl Envelope {
         Self { schema: SCHEMA, id, attempts: Vec::new(), body, ..self.clone() }
     }
 
-    /// Takes a later text of the same burst along. Messages of other kinds are dropped, so only a stage of texts may
-    /// join.
+    /// Takes a later text of the same burst along, once however often it comes. Messages of other kinds are dropped, so
+    /// only a stage of texts may join.
     pub fn join(&mut self, later: Self) {
         let (Body::Inbound(first), Body::Inbound(mut next)) = (&mut self.body, later.body) else { return };
         let followers = std::mem::take(&mut next.joined);
-        first.joined.push(Joined { id: later.id, inbound: next });
-        first.joined.extend(followers);
+        let next = Joined { id: later.id, attempts: later.attempts, inbound: next };
+        for text in std::iter::once(next).chain(followers) {
+            if text.id != self.id && first.joined.iter().all(|known| known.id != text.id) {
+                first.joined.push(text);
+            }
+        }
     }
 
     /// Adds a failed attempt.

@@ -29,10 +29,11 @@ impl PhoneNumber {
         let text = text.trim();
         if let Some((channel, address)) = text.split_once(':') {
             let is_channel = !channel.is_empty() && channel.bytes().all(|b| b.is_ascii_lowercase());
-            return match (is_channel, Self::parse(address)) {
-                (true, Ok(number)) => Ok(Self(format!("{channel}:{}", number.0))),
-                _ => Err(InvalidPhoneNumber),
-            };
+            // One channel, or a long row of them would exhaust the stack.
+            if !is_channel || address.contains(':') {
+                return Err(InvalidPhoneNumber);
+            }
+            return Ok(Self(format!("{channel}:{}", Self::parse(address)?.0)));
         }
         if text.starts_with('+') {
             return parse_e164(text);
@@ -133,9 +134,15 @@ mod tests {
             "+1212555010012345",
             "WhatsApp:+1",
             "12",
+            "whatsapp:sms:+12125550100",
         ] {
             assert_eq!(PhoneNumber::parse(text), Err(InvalidPhoneNumber), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_long_row_of_channels_does_not_exhaust_the_stack() {
+        assert_eq!(PhoneNumber::parse(&"a:".repeat(30_000)), Err(InvalidPhoneNumber));
     }
 
     #[test]

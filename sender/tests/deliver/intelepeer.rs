@@ -1,5 +1,7 @@
 //! Parts on their way out through a simulated IntelePeer, which cannot be asked what it took.
 
+use std::time::Duration;
+
 use common::broker::Handler as _;
 use common::failure::FailureKind;
 use common::integration::{IntelepeerAuth, UnknownOutcome};
@@ -102,6 +104,25 @@ async fn an_unknown_outcome_is_resent_or_set_aside_as_configured() {
             assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, decision, "{fault:?}");
             assert_eq!(rig.accepted().len(), texts, "{fault:?} {policy:?}");
         }
+    }
+}
+
+/// Two senders may have a part at the same time, while its partition passes from one to the other.
+#[tokio::test]
+async fn a_part_that_another_sender_is_sending_just_now_is_not_sent_beside_it() {
+    for policy in [UnknownOutcome::Resend, UnknownOutcome::DeadLetter] {
+        let mut rig = Rig::intelepeer(SimulatorConfig::demo(), token(), policy).await;
+        rig.pace.quiet = Duration::from_secs(1);
+        rig.simulator.fail(Route::IntelepeerSend, Fault::delay(Duration::from_millis(300)));
+        let (mut first, mut second) = (rig.part(0, "hi"), rig.part(0, "hi"));
+        let (first, second) = tokio::join!(rig.deliver(&mut first), async {
+            while rig.accepted().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rig.deliver(&mut second).await
+        });
+        assert_eq!((first.as_str(), second.as_str()), ("accepted", "duplicate"));
+        assert_eq!(rig.accepted(), ["hi"], "{policy:?}");
     }
 }
 

@@ -48,6 +48,16 @@ async fn a_messaging_service_takes_the_place_of_the_number() {
 }
 
 #[tokio::test]
+async fn a_text_is_found_although_the_clock_of_ingress_is_ahead_of_ours() {
+    let rig = Rig::twilio().await;
+    rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
+    let mut part = rig.part(0, "hi");
+    part.accepted_at += Duration::from_secs(600);
+    assert_eq!(rig.deliver(&mut part).await, "accepted");
+    assert_eq!(rig.accepted(), ["hi"]);
+}
+
+#[tokio::test]
 async fn a_short_hint_is_waited_out_before_the_next_try() {
     let rig = Rig::twilio().await;
     rig.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 1));

@@ -2,7 +2,7 @@
 //! after a crash they may be handed out again one by one, or together with later texts.
 
 use common::broker::{Decision, Destination, Outgoing, Settlement, Stage};
-use common::message::{Body, Envelope, Inbound, MessageId, MessageText};
+use common::message::{Body, Envelope, Inbound, Joined, MessageId, MessageText};
 use common::store::{Expect, Key, Record, Write};
 
 use super::ledger::Entry;
@@ -17,38 +17,40 @@ fn joined(envelope: &Envelope) -> impl Iterator<Item = MessageId> {
     inbound.joined.iter().map(id_of)
 }
 
-fn id_of(joined: &common::message::Joined) -> MessageId {
+fn id_of(joined: &Joined) -> MessageId {
     joined.id
 }
 
-/// Leaves out of `envelope`'s burst what was answered before with another text; `records` are those of [`keys`].
-/// Returns the records of what is left.
-pub(super) fn leave_out_answered(envelope: &mut Envelope, records: Vec<Option<Record>>) -> Vec<Option<Record>> {
-    let head = envelope.id;
-    let Body::Inbound(inbound) = &mut envelope.body else { return Vec::new() };
-    let was_elsewhere =
-        |record: &Option<Record>| record.as_ref().is_some_and(|record| !Entry::read(record).is_with(head));
-    let all = std::mem::take(&mut inbound.joined);
-    let (kept, left): (Vec<_>, Vec<_>) =
-        all.into_iter().zip(records).filter(|(_, record)| !was_elsewhere(record)).unzip();
-    inbound.joined = kept;
-    left
+/// A burst, once it is known which of its texts were taken before.
+pub(super) struct Divided {
+    /// The first text with those that are, or were, taken as one turn with it.
+    pub(super) turn: Envelope,
+    /// The records of the texts that joined the turn.
+    pub(super) records: Vec<Option<Record>>,
+    /// The others: each was taken in other company, or comes after a turn that is done.
+    pub(super) rest: Option<Envelope>,
 }
 
-/// Takes the first of `envelope`'s burst off, with everything that was answered with it, and returns it; `envelope` is
-/// then what nobody has answered yet. `None` if that is nothing. `records` are those of the texts that joined.
-pub(super) fn take_first(envelope: &mut Envelope, records: &[Option<Record>]) -> Option<Envelope> {
-    let Body::Inbound(first) = &envelope.body else { return None };
-    let (with_first, fresh): (Vec<_>, Vec<_>) =
-        first.joined.iter().cloned().zip(records).partition(|(_, record)| record.is_some());
-    let mut fresh = fresh.into_iter().map(|(joined, _)| joined);
-    let head = fresh.next()?;
-    let mut taken = envelope.clone();
-    if let Body::Inbound(inbound) = &mut taken.body {
-        inbound.joined = with_first.into_iter().map(|(joined, _)| joined).collect();
-    }
-    *envelope = envelope.causing(head.id, Body::Inbound(Inbound { joined: fresh.collect(), ..head.inbound }));
-    Some(taken)
+/// Divides `envelope`'s burst, whose first text `is_done` or not; `records` are those of [`keys`].
+pub(super) fn divide(envelope: &Envelope, records: Vec<Option<Record>>, is_done: bool) -> Divided {
+    let mut turn = envelope.clone();
+    let Body::Inbound(first) = &mut turn.body else { return Divided { turn, records, rest: None } };
+    let is_of_turn = |(_, record): &(Joined, Option<Record>)| {
+        record.as_ref().map_or(!is_done, |record| Entry::read(record).is_with(envelope.id))
+    };
+    let all = std::mem::take(&mut first.joined);
+    let (of_turn, others): (Vec<_>, Vec<_>) = all.into_iter().zip(records).partition(is_of_turn);
+    let (joined, records) = of_turn.into_iter().unzip();
+    first.joined = joined;
+    let rest = as_one(envelope, others.into_iter().map(|(joined, _)| joined));
+    Divided { turn, records, rest }
+}
+
+/// Texts of `envelope`'s burst as a burst of their own.
+fn as_one(envelope: &Envelope, mut texts: impl Iterator<Item = Joined>) -> Option<Envelope> {
+    let Joined { id, attempts, inbound } = texts.next()?;
+    let body = Body::Inbound(Inbound { joined: texts.collect(), ..inbound });
+    Some(Envelope { attempts, ..envelope.causing(id, body) })
 }
 
 /// The writes that say of every text that joined `envelope` that it was answered with it.

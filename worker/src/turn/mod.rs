@@ -19,6 +19,7 @@ use common::integration::Integrations;
 use common::message::{Body, Envelope, IntegrationId};
 use common::store::{Expect, Record};
 
+use self::burst::Divided;
 use self::ledger::Entry;
 use crate::assistant::Assistant;
 use crate::identity::Identity;
@@ -59,7 +60,7 @@ impl Handler for TurnHandler {
 
 impl TurnHandler {
     /// Takes the texts in `envelope` as one turn. Should they have been handed out before, in other company, those that
-    /// were taken are settled as they were, one after the other, and the rest is a turn.
+    /// were taken are settled as they were, one after the other, because their parts may not have left yet.
     async fn take(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
         let mut earlier = Vec::new();
         loop {
@@ -73,34 +74,35 @@ impl TurnHandler {
         }
     }
 
+    /// Takes the first of the texts, with those that make one turn with it, and leaves these in `envelope`.
     async fn take_first(&self, envelope: &mut Envelope) -> Result<Taking, Halt> {
         let mut was_ours = false;
         for _ in 0..MAX_CONFLICTS {
-            let found = self.look_up(envelope).await?;
-            if let Some(done) = found.ledger.as_ref().map(Entry::read).filter(|done| done.settles(envelope)) {
-                let outcome = if was_ours { Outcome::Answered } else { Outcome::Duplicate };
-                let mut rest = envelope.clone();
-                let first = burst::take_first(&mut rest, &found.joined);
-                let rest = first.map(|first| {
-                    *envelope = first;
-                    rest
-                });
-                return Ok(Taking { decision: done.decision(envelope, outcome), rest });
-            }
-            if let Some(decision) = self.try_turn(envelope, &found).await?.settled(&mut was_ours) {
-                return Ok(Taking { decision, rest: None });
+            let mut found = self.look_up(envelope).await?;
+            let done = found.ledger.as_ref().map(Entry::read).filter(|done| done.settles(envelope));
+            let Divided { mut turn, records, rest } = burst::divide(envelope, found.joined, done.is_some());
+            found.joined = records;
+            let decision = match done {
+                Some(done) => {
+                    Some(done.decision(&mut turn, if was_ours { Outcome::Answered } else { Outcome::Duplicate }))
+                }
+                None => self.try_turn(&mut turn, &found).await?.settled(&mut was_ours),
+            };
+            if let Some(decision) = decision {
+                *envelope = turn;
+                return Ok(Taking { decision, rest });
             }
             tracing::info!(message.id = %envelope.id, "another worker changed the conversation, taking the turn again");
         }
         Ok(Taking { decision: Decision::retry_after(CONTENTION_DELAY), rest: None })
     }
 
-    async fn look_up(&self, envelope: &mut Envelope) -> Result<Found, Halt> {
+    async fn look_up(&self, envelope: &Envelope) -> Result<Found, Halt> {
         let mut keys = vec![Entry::key(envelope), Session::key(envelope)];
         keys.extend(burst::keys(envelope));
         let mut records = self.store.get_all(&keys).await?.into_iter();
         let (ledger, session) = (records.next().flatten(), records.next().flatten());
-        Ok(Found { ledger, session, joined: burst::leave_out_answered(envelope, records.collect()) })
+        Ok(Found { ledger, session, joined: records.collect() })
     }
 
     async fn try_turn(&self, envelope: &mut Envelope, found: &Found) -> Result<Tried, Halt> {
@@ -124,7 +126,7 @@ impl TurnHandler {
     }
 }
 
-/// The decision about a text and those taken with it, and the texts after them that nobody has taken yet.
+/// The decision about a text and those taken with it, and the texts that make no turn with them.
 struct Taking {
     decision: Decision,
     rest: Option<Envelope>,

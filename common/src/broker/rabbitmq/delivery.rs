@@ -34,7 +34,7 @@ impl Subscription for RabbitSubscription {
     async fn next(&mut self) -> Delivery {
         while let Some(Taken { payload, redeliveries, settler }) = self.deliveries.recv().await {
             // What a lost channel left here is with the broker again and comes back, to us or to another worker.
-            if settler.acker.usable() {
+            if settler.is_ours() {
                 return Delivery { payload, redeliveries, settler: Box::new(settler) };
             }
         }
@@ -58,6 +58,10 @@ pub(super) struct Settle {
 
 #[async_trait]
 impl Settler for Settle {
+    fn is_ours(&self) -> bool {
+        self.acker.usable()
+    }
+
     async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
         if !effects.is_empty() {
             self.publisher.publish(effects).await?;

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// Used where a token does not say how long it lives: IBM's usual hour.
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+/// A token that claims to live longer is fetched again all the same.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A token that was issued just now.
 #[derive(Debug)]
@@ -86,20 +88,20 @@ impl TokenCache {
     ) -> Result<SecretString, Failure> {
         let failures = self.failures.load(Ordering::Relaxed);
         let mut cached = self.cached.lock().await;
+        // Else everybody who waited would wait for a timeout of their own, one after the other.
+        let failed_meanwhile = self.failures.load(Ordering::Relaxed) > failures;
         let is_refused = |known: &Cached| refused.is_some_and(|r| r.expose_secret() == known.value.expose_secret());
         let usable = cached.take().filter(|known| !is_refused(known) && now < known.ends_at);
         let known = match usable {
-            Some(known) if now < known.refresh_at => known,
-            // Else everybody who waited would wait for a timeout of their own, one after the other.
-            None if self.failures.load(Ordering::Relaxed) > failures => {
+            Some(known) if now < known.refresh_at || failed_meanwhile => known,
+            None if failed_meanwhile => {
                 return Err(Failure::transient("the token service failed a moment ago"));
             }
-            old => match (fetch.await, old) {
-                (Ok(token), _) => Cached::new(token, now),
-                (Err(_), Some(old)) => old,
-                (Err(failure), None) => {
+            old => match fetch.await {
+                Ok(token) => Cached::new(token, now),
+                Err(failure) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
-                    return Err(failure);
+                    old.ok_or(failure)?
                 }
             },
         };
@@ -110,7 +112,8 @@ impl TokenCache {
 impl Cached {
     /// A token asked for at `now`, which is a little before it was issued; it is replaced after four fifths of its life.
     fn new(token: Token, now: Instant) -> Self {
-        Self { value: token.value, refresh_at: now + token.lifetime.mul_f64(0.8), ends_at: now + token.lifetime }
+        let lifetime = token.lifetime.min(LONGEST_LIFETIME);
+        Self { value: token.value, refresh_at: now + lifetime.mul_f64(0.8), ends_at: now + lifetime }
     }
 }
 
@@ -158,6 +161,28 @@ mod tests {
         let (first, second) = tokio::join!(cache.get(None, now, failing), cache.get(None, now, never));
         assert!(first.is_err() && second.is_err());
         assert_eq!(get(&cache, None, now, Some("a")).await.as_deref(), Some("a"));
+    }
+
+    #[tokio::test]
+    async fn an_old_token_serves_those_who_waited_for_a_failed_fetch() {
+        let (cache, start) = (TokenCache::default(), Instant::now());
+        get(&cache, None, start, Some("a")).await.unwrap();
+        let old = start + Duration::from_secs(81);
+        let failing = async {
+            tokio::task::yield_now().await;
+            Err(Failure::transient("away"))
+        };
+        let never = async { panic!("a second fetch") };
+        let (first, second) = tokio::join!(cache.get(None, old, failing), cache.get(None, old, never));
+        assert_eq!([first, second].map(|token| token.unwrap().expose_secret().to_owned()), ["a", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_claims_to_live_for_ever_is_no_panic() {
+        let cache = TokenCache::default();
+        let token = Token::of_iam(format!(r#"{{"access_token":"a","expires_in":{}}}"#, u64::MAX).as_bytes());
+        let token = cache.get(None, Instant::now(), async { token }).await.unwrap();
+        assert_eq!(token.expose_secret(), "a");
     }
 
     #[test]

@@ -51,12 +51,39 @@ async fn handed_out_again_with_later_texts_only_those_are_a_new_turn() {
     }
 }
 
+/// A repeated webhook, or a message that a lost connection brought twice.
 #[tokio::test]
-async fn a_text_that_was_answered_before_is_left_out_of_a_burst() {
+async fn a_text_that_comes_twice_within_its_burst_is_said_once() {
+    let stand = Stand::echoing(Options::default());
+    let mut envelope = burst(&stand, &["a", "a", "b"]);
+    envelope.join(burst(&stand, &["b", "a", "c"]));
+    let decision = stand.handler.handle(&mut envelope).await;
+    assert_eq!(texts(&decision.effects), ["a\nb\nc"]);
+    let again = stand.handler.handle(&mut stand.text("a", "a")).await;
+    assert_eq!((ending(&again.settlement), texts(&again.effects)), ("duplicate", vec!["a\nb\nc".to_owned()]));
+}
+
+/// Its parts may never have left: whoever took it was killed between the commit and the publishing.
+#[tokio::test]
+async fn a_text_that_was_answered_before_is_no_part_of_a_burst_and_its_answer_is_published_again() {
     let stand = Stand::echoing(Options::default());
     stand.handler.handle(&mut stand.text("b", "b")).await;
     let decision = stand.handler.handle(&mut burst(&stand, &["a", "b", "c"])).await;
-    assert_eq!(texts(&decision.effects), ["a\nc"]);
+    assert_eq!(texts(&decision.effects), ["a\nc", "b"]);
+    stand.handler.handle(&mut stand.text("e", "e")).await;
+    let decision = stand.handler.handle(&mut burst(&stand, &["c", "e", "f"])).await;
+    assert_eq!(texts(&decision.effects), ["e", "f"], "also behind one that is done");
+}
+
+#[tokio::test]
+async fn a_text_that_failed_and_is_replayed_behind_another_is_asked_again() {
+    let stand = failing_once();
+    let mut replayed = stand.text("a", "a");
+    assert_eq!(ending(&stand.handler.handle(&mut replayed).await.settlement), "assistant_unreachable");
+    let mut envelope = stand.text("b", "b");
+    envelope.join(replayed);
+    let decision = stand.handler.handle(&mut envelope).await;
+    assert_eq!((ending(&decision.settlement), texts(&decision.effects)), ("answered", vec!["b".into(), "a".into()]));
 }
 
 #[tokio::test]
