@@ -45,11 +45,11 @@ impl Health {
     async fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
         let store = async {
             match &self.store {
-                Some(store) => Some(("store", within_time(store.check()).await)),
+                Some(store) => Some(("store", within_time("store", store.check()).await)),
                 None => None,
             }
         };
-        let (broker, store) = tokio::join!(within_time(self.broker.check()), store);
+        let (broker, store) = tokio::join!(within_time("broker", self.broker.check()), store);
         let stage = |(stage, progress): &(Stage, Arc<Progress>)| {
             let is_stuck = progress.is_stuck(self.clock.now(), STUCK_AFTER);
             let held = progress.held();
@@ -61,9 +61,16 @@ impl Health {
     }
 }
 
-async fn within_time(check: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
-    let checked = tokio::time::timeout(CHECK_TIMEOUT, check).await;
-    checked.map_err(|_| "no answer in time".to_owned())?.map_err(|failure| failure.to_string())
+/// What is wrong, in a word that names no peer; the log has the whole of it.
+async fn within_time(name: &str, check: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
+    let Ok(checked) = tokio::time::timeout(CHECK_TIMEOUT, check).await else {
+        warn!(check = name, "not ready: no answer in time");
+        return Err("no answer in time".to_owned());
+    };
+    checked.map_err(|failure| {
+        warn!(check = name, %failure, "not ready");
+        format!("failing: {}", failure.kind.as_str())
+    })
 }
 
 /// The process's metrics recorder, installed when first asked for; `None` if something else installed one.

@@ -15,13 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
 /// How many connections are served at a time; more wait in the kernel's queue.
-const CONNECTION_LIMIT: usize = 1024;
+const CONNECTION_LIMIT: usize = 2048;
 /// How long a request's headers may be, roughly: hyper looks after each read. A connection keeps what it has read of
 /// them, so this times the number of connections is what hostile clients can make us hold. Twilio's longest are those
 /// of a GET, some 20 KiB.
 const HEADER_LIMIT_BYTES: usize = 64 * 1024;
-/// How long a request's headers may take, which is also how long an idle connection is kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's headers may take, which is also how long an idle connection is kept: longer than the minute for
+/// which usual load balancers keep theirs, so that it is they who close it and no request meets a closed connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// After a failure to accept (no file descriptors left), how long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
