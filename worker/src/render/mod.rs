@@ -37,7 +37,12 @@ pub(crate) fn render(items: &[Item], max_units: usize) -> Rendered {
         }
     }
     blocks.retain(|block| !block.is_empty());
-    let texts = split::split(&blocks.join("\n\n"), max_units).into_iter().map(MessageText::from).collect();
+    let parts = split::split(&blocks.join("\n\n"), max_units, split::MAX_PARTS);
+    let texts: Vec<_> = parts.into_iter().map(MessageText::from).collect();
+    if texts.len() == split::MAX_PARTS {
+        tracing::warn!(parts = texts.len(), "an answer fills as many texts as are sent, the rest of it may be cut off");
+        metrics::counter!("switchboard_answers_cut_total").increment(1);
+    }
     Rendered { texts, list: (!choices.is_empty()).then(|| OpenList::new(choices)) }
 }
 

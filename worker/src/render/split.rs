@@ -5,18 +5,28 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
+/// No answer becomes more texts than this: nobody reads on, and cutting takes time that grows with the square.
+pub(super) const MAX_PARTS: usize = 100;
+
 /// Cuts `text` into parts of at most `max_units` UTF-16 code units, as providers count them (Twilio error 21617); at
-/// least 2, the length of the longest character. White space at cuts and ends is dropped, nothing else is.
-pub(super) fn split(text: &str, max_units: usize) -> Vec<String> {
+/// least 2, the length of the longest character. White space at cuts and ends is dropped, and so is what comes after
+/// `max_parts`, nothing else.
+pub(super) fn split(text: &str, max_units: usize, max_parts: usize) -> Vec<String> {
     let max_units = max_units.max(2);
     let mut parts = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
+    // Twice, because white space at cuts takes no room.
+    let mut rest = head(text.trim(), max_parts.saturating_mul(max_units).saturating_mul(2));
+    while !rest.is_empty() && parts.len() < max_parts {
         let (part, after) = rest.split_at(cut(rest, max_units));
         parts.push(part.trim_end().to_owned());
         rest = after.trim_start();
     }
     parts
+}
+
+/// The first `max_chars` characters of `text`.
+fn head(text: &str, max_chars: usize) -> &str {
+    text.char_indices().nth(max_chars).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// Where the first part of `text` ends, a byte offset greater than 0. `text` does not start with white space.
@@ -96,20 +106,29 @@ mod tests {
             ("👩‍👩‍👧👩‍👩‍👧", 9, &["👩‍👩‍👧", "👩‍👩‍👧"]),
         ];
         for (text, max_units, parts) in cases {
-            assert_eq!(split(text, max_units), parts, "{text:?}");
+            assert_eq!(split(text, max_units, usize::MAX), parts, "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_end_becomes_a_bounded_number_of_texts() {
+        let endless = "word ".repeat(1_000_000);
+        let parts = split(&endless, 1600, MAX_PARTS);
+        assert_eq!(parts.len(), MAX_PARTS);
+        assert!(parts.iter().all(|part| part.len() <= 1600 && part.ends_with("word")));
+        assert_eq!(split(&endless, 1, MAX_PARTS).len(), MAX_PARTS);
     }
 
     #[test]
     fn a_url_stays_whole_unless_it_alone_is_too_long() {
         let text = "Look文https://example.com/?A=1&b=2. Then go";
-        assert_eq!(split(text, 30), ["Look文", "https://example.com/?A=1&b=2.", "Then go"]);
-        assert_eq!(split("https://example.com/abc", 12), ["https://exam", "ple.com/abc"]);
+        assert_eq!(split(text, 30, usize::MAX), ["Look文", "https://example.com/?A=1&b=2.", "Then go"]);
+        assert_eq!(split("https://example.com/abc", 12, usize::MAX), ["https://exam", "ple.com/abc"]);
     }
 
     #[test]
     fn length_is_counted_in_utf16_units() {
-        assert_eq!(split(&"🎉".repeat(5), 4), ["🎉🎉", "🎉🎉", "🎉"]);
+        assert_eq!(split(&"🎉".repeat(5), 4, usize::MAX), ["🎉🎉", "🎉🎉", "🎉"]);
     }
 
     fn squeezed(text: &str) -> String {
@@ -131,7 +150,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_but_white_space_is_lost_and_every_part_fits(text in texts(), max_units in 2_usize..60) {
-            let parts = split(&text, max_units);
+            let parts = split(&text, max_units, usize::MAX);
             prop_assert_eq!(squeezed(&parts.concat()), squeezed(&text));
             for part in parts {
                 prop_assert!(part.encode_utf16().count() <= max_units);
@@ -142,7 +161,7 @@ mod tests {
 
         #[test]
         fn no_grapheme_or_url_is_broken(text in texts(), max_units in 40_usize..80) {
-            let parts = split(&text, max_units);
+            let parts = split(&text, max_units, usize::MAX);
             // A grapheme may have white space of its own, which is dropped at cuts as any other is.
             let shown = |text: &str| text.graphemes(true).map(|g| g.trim().to_owned()).filter(|g| !g.is_empty()).collect();
             let whole: Vec<String> = shown(&text);
