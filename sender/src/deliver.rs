@@ -13,9 +13,10 @@ use common::message::{Body, Envelope, IntegrationId, MessageText};
 use common::ports::Ports;
 use common::providers::{self, Carrier, Sms, Trace};
 use common::shutdown::Shutdown;
+use common::store::Halt;
 use tokio::time::Instant;
 
-use crate::ledger::{Entry, Ledger, Mark, Place, Stopped, wait};
+use crate::ledger::{Entry, Ledger, Mark, Place, wait};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates, Turn};
 use crate::segments::segments;
@@ -74,7 +75,7 @@ impl Deliverer {
         Ok(Self { routes, ledger, rates, clock, shutdown, pace })
     }
 
-    async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Stopped> {
+    async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
         let Some(route) = self.routes.get(&envelope.integration) else {
             let detail = "no integration has this id";
             return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
@@ -114,18 +115,18 @@ impl Deliverer {
     }
 
     /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
-    async fn park(&self, place: &Place, delay: Duration) -> Result<Decision, Stopped> {
+    async fn park(&self, place: &Place, delay: Duration) -> Result<Decision, Halt> {
         self.ledger.park(place, delay, self.clock.now()).await?;
         Ok(Decision::retry_after(delay))
     }
 
     /// Sets a part aside; later parts of its conversation go on without it.
-    async fn set_aside(&self, place: &Place, reason: Reason) -> Result<Decision, Stopped> {
+    async fn set_aside(&self, place: &Place, reason: Reason) -> Result<Decision, Halt> {
         self.ledger.leave(place).await?;
         Ok(Decision::dead_letter(reason))
     }
 
-    async fn attempt(&self, route: &Route, envelope: &Envelope, place: &Place) -> Result<Attempted, Stopped> {
+    async fn attempt(&self, route: &Route, envelope: &Envelope, place: &Place) -> Result<Attempted, Halt> {
         let Body::Part(part) = &envelope.body else {
             let detail = "the message is no part of a reply";
             return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
@@ -167,7 +168,7 @@ impl Deliverer {
         })
     }
 
-    async fn send(&self, route: &Route, sms: &Sms<'_>, place: &Place, entry: &Entry) -> Result<Attempted, Stopped> {
+    async fn send(&self, route: &Route, sms: &Sms<'_>, place: &Place, entry: &Entry) -> Result<Attempted, Halt> {
         let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at: self.clock.now() };
         if !self.ledger.begin(place, entry, mark).await? {
             // Somebody else is at work on this part: see what they make of it.
@@ -184,7 +185,7 @@ impl Deliverer {
         }
     }
 
-    async fn accept(&self, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Stopped> {
+    async fn accept(&self, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Halt> {
         self.ledger.accept(place, entry, provider_id, self.clock.now()).await?;
         Ok(Attempted::Done(Outcome::Accepted))
     }
@@ -237,7 +238,7 @@ impl Route {
 impl Handler for Deliverer {
     async fn handle(&self, envelope: &mut Envelope) -> Decision {
         // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
-        self.deliver(envelope).await.unwrap_or_else(|Stopped| Decision::give_back())
+        self.deliver(envelope).await.unwrap_or_else(Decision::from)
     }
 }
 

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::failure::Failure;
 use common::message::{ConversationKey, MessageId};
-use common::retry::RetryPolicy;
 use common::shutdown::Shutdown;
-use common::store::{Commit, Expect, Key, Record, Store, Write};
+use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
 use serde::{Deserialize, Serialize};
 
 use crate::parked::Parked;
@@ -69,15 +67,10 @@ impl Entry {
     }
 }
 
-/// We were asked to stop while waiting.
-#[derive(Debug)]
-pub(crate) struct Stopped;
-
 /// The ledger of all parts.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    store: Arc<dyn Store>,
-    shutdown: Shutdown,
+    store: PatientStore,
 }
 
 /// One part's place in the ledger.
@@ -101,14 +94,13 @@ impl Place {
 impl Ledger {
     /// The ledger in `store`. While the store is away everything waits, until `shutdown`.
     pub(crate) fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
-        Self { store, shutdown }
+        Self { store: PatientStore::new(store, shutdown) }
     }
 
     /// What was done about a part.
-    pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Stopped> {
+    pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
         let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
-        let mut records = self.get(&keys).await?.into_iter();
-        let [record, known, parked_record] = [(); 3].map(|()| records.next().flatten());
+        let [record, known, parked_record] = self.store.get(keys).await?;
         Ok(Entry {
             state: record.as_ref().map_or(State::Untouched, |record| decode(&record.value)),
             known: known.and_then(|known| serde_json::from_slice(&known.value).ok()).unwrap_or_default(),
@@ -119,17 +111,17 @@ impl Ledger {
     }
 
     /// Notes that a call begins, unless somebody else wrote since `entry` was read: then `false`.
-    pub(crate) async fn begin(&self, place: &Place, entry: &Entry, mark: Mark) -> Result<bool, Stopped> {
+    pub(crate) async fn begin(&self, place: &Place, entry: &Entry, mark: Mark) -> Result<bool, Halt> {
         let write = Write::put(
             place.part.clone(),
             Expect::unchanged(entry.record.as_ref()),
             encode(&State::Sending(mark)),
             TTL,
         );
-        match self.commit(&[write]).await? {
-            Commit::Applied => Ok(true),
+        match self.store.commit(&[write]).await? {
+            Written::Applied => Ok(true),
             // A commit without an answer may have been made, and its repetition then conflicts with itself.
-            Commit::Conflict => Ok(self.read(place).await?.state == State::Sending(mark)),
+            Written::Conflict | Written::Unsure => Ok(self.read(place).await?.state == State::Sending(mark)),
         }
     }
 
@@ -140,7 +132,7 @@ impl Ledger {
         entry: &Entry,
         provider_id: &str,
         at: Timestamp,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), Halt> {
         let accepted = State::Accepted { provider_id: provider_id.to_owned(), at };
         let mut known = entry.known.clone();
         known.push(provider_id.to_owned());
@@ -155,11 +147,11 @@ impl Ledger {
         if parked.leave(place.id) {
             writes.push(put_parked(place, Expect::Anything, &parked));
         }
-        self.commit(&writes).await.map(drop)
+        self.store.commit(&writes).await.map(drop)
     }
 
     /// Notes that a part waits at the broker for `delay`, and others of its conversation behind it.
-    pub(crate) async fn park(&self, place: &Place, delay: Duration, now: Timestamp) -> Result<(), Stopped> {
+    pub(crate) async fn park(&self, place: &Place, delay: Duration, now: Timestamp) -> Result<(), Halt> {
         self.change_parked(place, |parked| {
             parked.park(place.id, delay, now);
             true
@@ -168,65 +160,40 @@ impl Ledger {
     }
 
     /// Notes that a part waits no longer.
-    pub(crate) async fn leave(&self, place: &Place) -> Result<(), Stopped> {
+    pub(crate) async fn leave(&self, place: &Place) -> Result<(), Halt> {
         self.change_parked(place, |parked| parked.leave(place.id)).await
     }
 
     /// Makes a change to the parked parts as they are; `change` says whether it changed them.
-    async fn change_parked(&self, place: &Place, change: impl Fn(&mut Parked) -> bool) -> Result<(), Stopped> {
+    async fn change_parked(&self, place: &Place, change: impl Fn(&mut Parked) -> bool) -> Result<(), Halt> {
         loop {
             let Entry { mut parked, parked_record, .. } = self.read(place).await?;
             if !change(&mut parked) {
                 return Ok(());
             }
             let write = put_parked(place, Expect::unchanged(parked_record.as_ref()), &parked);
-            if self.commit(&[write]).await? == Commit::Applied {
+            if self.store.commit(&[write]).await? == Written::Applied {
                 return Ok(());
             }
         }
     }
 
     /// Takes our own mark back, after a call that certainly had no effect. Another holder's mark stays.
-    pub(crate) async fn clear(&self, place: &Place, mark: Mark) -> Result<(), Stopped> {
+    pub(crate) async fn clear(&self, place: &Place, mark: Mark) -> Result<(), Halt> {
         let entry = self.read(place).await?;
         if entry.state != State::Sending(mark) {
             return Ok(());
         }
         let write = Write::delete(place.part.clone(), Expect::unchanged(entry.record.as_ref()));
-        self.commit(&[write]).await.map(drop)
-    }
-
-    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Stopped> {
-        let mut backoff = RetryPolicy::NEAR.start();
-        loop {
-            match self.store.get(keys).await {
-                Ok(records) => return Ok(records),
-                Err(failure) => self.wait_for_store(&failure, backoff.next_delay(failure.retry_after)).await?,
-            }
-        }
-    }
-
-    async fn commit(&self, writes: &[Write]) -> Result<Commit, Stopped> {
-        let mut backoff = RetryPolicy::NEAR.start();
-        loop {
-            match self.store.commit(writes).await {
-                Ok(commit) => return Ok(commit),
-                Err(failure) => self.wait_for_store(&failure, backoff.next_delay(failure.retry_after)).await?,
-            }
-        }
-    }
-
-    async fn wait_for_store(&self, failure: &Failure, delay: Duration) -> Result<(), Stopped> {
-        tracing::warn!(%failure, "the store is away, holding a part");
-        wait(&self.shutdown, delay).await
+        self.store.commit(&[write]).await.map(drop)
     }
 }
 
 /// Waits, unless `shutdown` starts first.
-pub(crate) async fn wait(shutdown: &Shutdown, delay: Duration) -> Result<(), Stopped> {
+pub(crate) async fn wait(shutdown: &Shutdown, delay: Duration) -> Result<(), Halt> {
     tokio::select! {
         biased;
-        () = shutdown.started() => Err(Stopped),
+        () = shutdown.started() => Err(Halt::Stopping),
         () = tokio::time::sleep(delay) => Ok(()),
     }
 }

@@ -6,13 +6,11 @@
 use std::time::Duration;
 
 use common::message::PhoneNumber;
-use common::store::{Expect, Key, Write};
+use common::store::{Expect, Halt, Key, PatientStore, Write, Written};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretBox};
 use sha2::Sha256;
 use tokio::sync::OnceCell;
-
-use crate::patience::{Halt, PatientStore, Written};
 
 /// Every record has an end; this one's is put off each time a worker starts.
 const KEY_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

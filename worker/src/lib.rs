@@ -4,7 +4,6 @@
 pub mod assistant;
 
 mod identity;
-mod patience;
 mod receipts;
 mod render;
 mod session;
@@ -17,9 +16,9 @@ use common::config::Config;
 use common::failure::Failure;
 use common::ports::Ports;
 use common::shutdown::Shutdown;
+use common::store::PatientStore;
 
 use crate::identity::Identity;
-use crate::patience::PatientStore;
 use crate::receipts::ReceiptHandler;
 use crate::turn::TurnHandler;
 

@@ -7,10 +7,8 @@ use async_trait::async_trait;
 use common::broker::{Decision, Handler, Outcome, Reason};
 use common::clock::{Clock, Timestamp};
 use common::message::{Body, Envelope, MessageId, Receipt, ReceiptState};
-use common::store::{Expect, Key, Record, Write};
+use common::store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
 use serde::{Deserialize, Serialize};
-
-use crate::patience::{Halt, PatientStore, Written};
 
 /// Providers report within hours; Twilio gives up on a message after at most 10 h (its longest validity period).
 const TTL: Duration = Duration::from_secs(72 * 3600);

@@ -3,6 +3,8 @@
 //! Every write names what it expects to find, so a worker that lost its place cannot overwrite the work of the one that
 //! took over: its commit is a [`Commit::Conflict`]. Repeating a commit whose outcome is unknown is therefore safe too.
 
+mod patience;
+
 pub mod embedded;
 pub mod redis;
 
@@ -13,6 +15,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::failure::Failure;
+
+pub use patience::{Halt, PatientStore, Written};
 
 /// Names a record. Records that change in one commit share a `scope` (on a Redis cluster they then share a node).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,12 +5,11 @@ use std::time::Instant;
 use common::failure::Failure;
 use common::integration::Integration;
 use common::message::{Envelope, Inbound};
-use common::store::{Expect, Key, Record, Write};
+use common::store::{Expect, Halt, Key, Record, Write};
 
 use super::ledger::{Cause, Entry, Unanswered};
 use super::{TurnHandler, burst};
 use crate::assistant::{Answer, Assistant, Attempts, Input, Item, Turn};
-use crate::patience::Halt;
 use crate::render::{OpenList, render};
 use crate::session::Session;
 

@@ -17,13 +17,12 @@ use common::broker::{Decision, Handler, Outcome, Reason, Settlement};
 use common::clock::Clock;
 use common::integration::Integrations;
 use common::message::{Body, Envelope, IntegrationId};
-use common::store::{Expect, Record};
+use common::store::{Expect, Halt, PatientStore, Record, Written};
 
 use self::burst::Divided;
 use self::ledger::Entry;
 use crate::assistant::Assistant;
 use crate::identity::Identity;
-use crate::patience::{Halt, PatientStore, Written};
 use crate::session::Session;
 
 /// How often somebody else may be first before the turn is parked.

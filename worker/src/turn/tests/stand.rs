@@ -13,12 +13,11 @@ use common::integration::{
 use common::message::{Conversation, Envelope, IntegrationId, MessageId, PhoneNumber, SCHEMA};
 use common::shutdown::Shutdown;
 use common::store::embedded::{Database, EmbeddedStore};
-use common::store::{Commit, Key, Record, Store, Write};
+use common::store::{Commit, Key, PatientStore, Record, Store, Write};
 use serde_json::{Value, json};
 
 use crate::assistant::{Answer, Assistant, Choice, ChoiceList, Input, Item, Turn};
 use crate::identity::Identity;
-use crate::patience::PatientStore;
 use crate::turn::TurnHandler;
 
 /// 2026-01-02T03:04:05Z.

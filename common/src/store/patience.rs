@@ -1,24 +1,24 @@
-//! The store, waited for. A turn is never answered without its ledger, so while the store is away deliveries are held;
+//! The store, waited for. Nothing is answered or sent without its ledger, so while the store is away deliveries are held;
 //! they go back to the queue only when we stop ourselves.
 
 use std::sync::Arc;
 
-use common::broker::{Decision, Reason};
-use common::failure::{Failure, FailureKind};
-use common::retry::{Backoff, RetryPolicy};
-use common::shutdown::Shutdown;
-use common::store::{Commit, Key, Record, Store, Write};
+use super::{Commit, Key, Record, Store, Write};
+use crate::broker::{Decision, Reason};
+use crate::failure::{Failure, FailureKind};
+use crate::retry::{Backoff, RetryPolicy};
+use crate::shutdown::Shutdown;
 
 /// A store whose calls return only once they have an answer, or none can come.
 #[derive(Debug, Clone)]
-pub(crate) struct PatientStore {
+pub struct PatientStore {
     store: Arc<dyn Store>,
     shutdown: Shutdown,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Halt {
+pub enum Halt {
     /// We are stopping and the store is away.
     Stopping,
     /// The store can never do this.
@@ -36,7 +36,7 @@ impl From<Halt> for Decision {
 
 /// What came of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Written {
+pub enum Written {
     /// It is durable.
     Applied,
     /// Somebody else was first; nothing changed.
@@ -47,18 +47,25 @@ pub(crate) enum Written {
 
 impl PatientStore {
     /// Waits for `store` until `shutdown`.
-    pub(crate) fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
         Self { store, shutdown }
     }
 
     /// See [`Store::get`]; returns as many records as there are `keys`.
-    pub(crate) async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
+    ///
+    /// # Errors
+    /// When no answer can come.
+    pub async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
         let records = self.get_all(&keys).await?;
         records.try_into().map_err(|_| Halt::Impossible(too_few()))
     }
 
     /// See [`Store::get`]; returns as many records as there are `keys`.
-    pub(crate) async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Halt> {
+    ///
+    /// # Errors
+    /// When no answer can come.
+    pub async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Halt> {
         let mut wait = Wait::new(&self.shutdown);
         loop {
             match self.store.get(keys).await {
@@ -69,8 +76,11 @@ impl PatientStore {
         }
     }
 
-    /// See [`Store::commit`]. Every write must name what it expects, so that repeating it is safe.
-    pub(crate) async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
+    /// See [`Store::commit`]. Every write must be safe to repeat: it names what it expects, or it states a fact.
+    ///
+    /// # Errors
+    /// When no answer can come.
+    pub async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
         let mut wait = Wait::new(&self.shutdown);
         let mut was_unknown = false;
         loop {
