@@ -174,7 +174,11 @@ impl Deliverer {
             // Somebody else is at work on this part: see what they make of it.
             return Ok(Attempted::Again(self.pace.backoff.initial));
         }
-        match route.send(sms).await {
+        // A provider may take several calls (a login, another form of the token). Together they end before anybody
+        // who finds our mark stops waiting for us.
+        let deadline = self.pace.call.max(self.pace.quiet * 4 / 5);
+        let sent = tokio::time::timeout(deadline, route.send(sms)).await;
+        match sent.unwrap_or_else(|_| Err(Failure::unknown("no answer in time"))) {
             Ok(provider_id) => self.accept(place, entry, &provider_id).await,
             Err(failure) => {
                 if failure.kind != FailureKind::Unknown {
