@@ -16,7 +16,7 @@ use common::shutdown::Shutdown;
 use common::store::Halt;
 use tokio::time::Instant;
 
-use crate::ledger::{Entry, Ledger, Mark, Place, wait};
+use crate::ledger::{Entry, Ledger, Mark, Place};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates, Turn};
 use crate::segments::segments;
@@ -31,7 +31,6 @@ pub struct Deliverer {
     ledger: Ledger,
     rates: Rates,
     clock: Clock,
-    shutdown: Shutdown,
     pace: Pace,
 }
 
@@ -69,10 +68,10 @@ impl Deliverer {
             let carrier = providers::carrier(integration, public_url, pace.call)?;
             Ok((integration.id.clone(), Route { integration: integration.clone(), carrier }))
         };
-        let ledger = Ledger::new(ports.store.clone(), shutdown.clone());
+        let ledger = Ledger::new(ports.store.clone(), shutdown);
         let routes = integrations.iter().map(route).collect::<Result<_, Failure>>()?;
         let (rates, clock) = (Rates::default(), ports.clock.clone());
-        Ok(Self { routes, ledger, rates, clock, shutdown, pace })
+        Ok(Self { routes, ledger, rates, clock, pace })
     }
 
     async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
@@ -93,7 +92,7 @@ impl Deliverer {
                 Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
                 Attempted::Park(delay) => return self.park(&place, delay).await,
                 Attempted::Again(delay) => {
-                    wait(&self.shutdown, delay).await?;
+                    self.ledger.pause(delay).await?;
                     continue;
                 }
                 Attempted::Failed(call, failure) => (call, failure),
@@ -108,7 +107,7 @@ impl Deliverer {
             match next {
                 Next::SetAside(reason) => return self.set_aside(&place, reason).await,
                 Next::Park(delay) => return self.park(&place, delay).await,
-                Next::Wait(delay) => wait(&self.shutdown, delay).await?,
+                Next::Wait(delay) => self.ledger.pause(delay).await?,
             }
             waited += delay;
         }
@@ -161,7 +160,7 @@ impl Deliverer {
             Step::Send => match self.turn(route, envelope, &part.text, &entry) {
                 Turn::Later(delay) => Attempted::Park(delay),
                 Turn::In(delay) => {
-                    wait(&self.shutdown, delay).await?;
+                    self.ledger.pause(delay).await?;
                     self.send(route, &sms, place, &entry).await?
                 }
             },

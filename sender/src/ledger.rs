@@ -97,6 +97,11 @@ impl Ledger {
         Self { store: PatientStore::new(store, shutdown) }
     }
 
+    /// Waits for `delay`, unless we are asked to stop.
+    pub(crate) async fn pause(&self, delay: Duration) -> Result<(), Halt> {
+        self.store.pause(delay).await
+    }
+
     /// What was done about a part.
     pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
         let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
@@ -186,15 +191,6 @@ impl Ledger {
         }
         let write = Write::delete(place.part.clone(), Expect::unchanged(entry.record.as_ref()));
         self.store.commit(&[write]).await.map(drop)
-    }
-}
-
-/// Waits, unless `shutdown` starts first.
-pub(crate) async fn wait(shutdown: &Shutdown, delay: Duration) -> Result<(), Halt> {
-    tokio::select! {
-        biased;
-        () = shutdown.started() => Err(Halt::Stopping),
-        () = tokio::time::sleep(delay) => Ok(()),
     }
 }
 

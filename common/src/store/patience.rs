@@ -2,6 +2,7 @@
 //! they go back to the queue only when we stop ourselves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Commit, Key, Record, Store, Write};
 use crate::broker::{Decision, Reason};
@@ -66,7 +67,7 @@ impl PatientStore {
     /// # Errors
     /// When no answer can come.
     pub async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Halt> {
-        let mut wait = Wait::new(&self.shutdown);
+        let mut wait = Wait::new(self);
         loop {
             match self.store.get(keys).await {
                 Ok(records) if records.len() == keys.len() => return Ok(records),
@@ -81,7 +82,7 @@ impl PatientStore {
     /// # Errors
     /// When no answer can come.
     pub async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
-        let mut wait = Wait::new(&self.shutdown);
+        let mut wait = Wait::new(self);
         let mut was_unknown = false;
         loop {
             match self.store.commit(writes).await {
@@ -95,6 +96,18 @@ impl PatientStore {
             }
         }
     }
+
+    /// Waits for `delay`, unless we are asked to stop.
+    ///
+    /// # Errors
+    /// [`Halt::Stopping`].
+    pub async fn pause(&self, delay: Duration) -> Result<(), Halt> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.started() => Err(Halt::Stopping),
+            () = tokio::time::sleep(delay) => Ok(()),
+        }
+    }
 }
 
 fn too_few() -> Failure {
@@ -103,14 +116,14 @@ fn too_few() -> Failure {
 
 /// The delays of one call.
 struct Wait<'a> {
-    shutdown: &'a Shutdown,
+    store: &'a PatientStore,
     backoff: Backoff,
     was_logged: bool,
 }
 
 impl<'a> Wait<'a> {
-    fn new(shutdown: &'a Shutdown) -> Self {
-        Self { shutdown, backoff: RetryPolicy::NEAR.start(), was_logged: false }
+    fn new(store: &'a PatientStore) -> Self {
+        Self { store, backoff: RetryPolicy::NEAR.start(), was_logged: false }
     }
 
     async fn after(&mut self, failure: Failure) -> Result<(), Halt> {
@@ -121,9 +134,6 @@ impl<'a> Wait<'a> {
             tracing::warn!(failure = %failure, "the store does not answer, holding the delivery until it does");
             self.was_logged = true;
         }
-        tokio::select! {
-            () = tokio::time::sleep(self.backoff.next_delay(failure.retry_after)) => Ok(()),
-            () = self.shutdown.started() => Err(Halt::Stopping),
-        }
+        self.store.pause(self.backoff.next_delay(failure.retry_after)).await
     }
 }

@@ -17,6 +17,7 @@ use common::broker::{Decision, Handler, Outcome, Reason, Settlement};
 use common::clock::Clock;
 use common::integration::Integrations;
 use common::message::{Body, Envelope, IntegrationId};
+use common::retry::RetryPolicy;
 use common::store::{Expect, Halt, PatientStore, Record, Written};
 
 use self::burst::Divided;
@@ -24,11 +25,6 @@ use self::ledger::Entry;
 use crate::assistant::Assistant;
 use crate::identity::Identity;
 use crate::session::Session;
-
-/// How often somebody else may be first before the turn is parked.
-const MAX_CONFLICTS: u32 = 5;
-/// How long it is parked then.
-const CONTENTION_DELAY: Duration = Duration::from_secs(5);
 
 /// Takes turns.
 pub(crate) struct TurnHandler {
@@ -76,7 +72,8 @@ impl TurnHandler {
     /// Takes the first of the texts, with those that make one turn with it, and leaves these in `envelope`.
     async fn take_first(&self, envelope: &mut Envelope) -> Result<Taking, Halt> {
         let mut was_ours = false;
-        for _ in 0..MAX_CONFLICTS {
+        let mut backoff = RetryPolicy::NEAR.start();
+        loop {
             let mut found = self.look_up(envelope).await?;
             let done = found.ledger.as_ref().map(Entry::read).filter(|done| done.settles(envelope));
             let Divided { mut turn, records, rest } = burst::divide(envelope, found.joined, done.is_some());
@@ -91,9 +88,10 @@ impl TurnHandler {
                 *envelope = turn;
                 return Ok(Taking { decision, rest });
             }
+            // Here and not parked at the broker, or the conversation's later texts would overtake this one.
             tracing::info!(message.id = %envelope.id, "another worker changed the conversation, taking the turn again");
+            self.store.pause(backoff.next_delay(None)).await?;
         }
-        Ok(Taking { decision: Decision::retry_after(CONTENTION_DELAY), rest: None })
     }
 
     async fn look_up(&self, envelope: &Envelope) -> Result<Found, Halt> {
