@@ -36,9 +36,13 @@ pub(super) fn read(mut section: Section<'_>) -> Option<AssistantSettings> {
 }
 
 fn scripted(mut section: Section<'_>) -> ScriptedSettings {
-    let file = section.take("file").and_then(|entry| entry.text("the path of a dialogue in TOML"));
+    let file = section.take("file").and_then(|entry| entry.text("the path of a dialogue in TOML")).map(PathBuf::from);
+    if file.as_ref().is_some_and(|file| !file.is_file()) {
+        // No problem: only the machines where workers run need it.
+        section.place.key("file").notice("is not on this machine; workers do not start without it");
+    }
     section.finish();
-    ScriptedSettings { file: file.map(PathBuf::from) }
+    ScriptedSettings { file }
 }
 
 fn watsonx(mut section: Section<'_>) -> Option<WatsonxSettings> {

@@ -144,6 +144,21 @@ fn notices_name_only_what_was_set_and_has_no_effect() {
 }
 
 #[test]
+fn a_dialogue_that_is_not_here_is_worth_a_notice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dialogue.toml");
+    let text = format!(
+        "[[integrations]]\nid = 'a'\nprovider = 'twilio'\n\
+         twilio = {{ account_sid = 'AC00000000000000000000000000000000', auth_token = 't' }}\n\
+         assistant = {{ kind = 'scripted', file = {path:?} }}"
+    );
+    let notices = || Config::from_toml(&text, &no_environment()).unwrap().notices().to_vec();
+    assert!(notices()[0].contains("assistant.file (integration \"a\"): is not on this machine"), "{:?}", notices());
+    std::fs::write(&path, "").unwrap();
+    assert!(notices().is_empty());
+}
+
+#[test]
 fn the_report_says_what_to_paste_at_the_provider() {
     insta::assert_snapshot!(report(&Config::from_toml(WHOLE, &whole_environment())));
 }
