@@ -40,7 +40,7 @@ use reader::{Context, Section};
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Embedded files and the ingress spool live here.
+    /// The embedded queues and store live here.
     pub data_dir: PathBuf,
     /// The queues.
     pub broker: BrokerConfig,
