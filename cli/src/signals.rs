@@ -1,8 +1,13 @@
 //! SIGTERM and SIGINT: the first one asks everybody to finish, the second one exits at once.
 
+use std::time::Duration;
+
 use common::shutdown::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
+
+/// `timeout` and some supervisors signal a process and then its whole group: what follows so closely is the same signal.
+const ECHO: Duration = Duration::from_millis(200);
 
 /// Starts `shutdown` at the first signal to stop and exits at the second.
 ///
@@ -24,6 +29,12 @@ async fn stop(mut terminate: Signal, mut interrupt: Signal, shutdown: Shutdown) 
         "finishes what is in flight; a second signal exits at once"
     );
     shutdown.start();
+    let echoes = async {
+        loop {
+            next().await;
+        }
+    };
+    drop(tokio::time::timeout(ECHO, echoes).await);
     let name = next().await;
     warn!(signal = name, "exits at once");
     std::process::exit(1);
