@@ -54,6 +54,7 @@ pub(crate) struct Entry {
     /// The conversation's parts that wait at the broker.
     pub(crate) parked: Parked,
     record: Option<Record>,
+    known_record: Option<Record>,
     parked_record: Option<Record>,
 }
 
@@ -105,12 +106,13 @@ impl Ledger {
     /// What was done about a part.
     pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
         let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
-        let [record, known, parked_record] = self.store.get(keys).await?;
+        let [record, known_record, parked_record] = self.store.get(keys).await?;
         Ok(Entry {
             state: record.as_ref().map_or(State::Untouched, |record| decode(&record.value)),
-            known: known.and_then(|known| serde_json::from_slice(&known.value).ok()).unwrap_or_default(),
+            known: known_record.as_ref().and_then(|k| serde_json::from_slice(&k.value).ok()).unwrap_or_default(),
             parked: parked_record.as_ref().and_then(|p| serde_json::from_slice(&p.value).ok()).unwrap_or_default(),
             record,
+            known_record,
             parked_record,
         })
     }
@@ -130,7 +132,8 @@ impl Ledger {
         }
     }
 
-    /// Notes that the provider took it. That is a fact, whoever else is at work: nothing is expected.
+    /// Notes that the provider took it. That is a fact, whoever else is at work, so the part's own record is expected
+    /// to be nothing in particular; what the conversation's parts share changes only from what it is.
     pub(crate) async fn accept(
         &self,
         place: &Place,
@@ -139,20 +142,15 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<(), Halt> {
         let accepted = State::Accepted { provider_id: provider_id.to_owned(), at };
-        let mut known = entry.known.clone();
-        known.push(provider_id.to_owned());
-        known.drain(..known.len().saturating_sub(KNOWN));
-        // Strings and lists of strings: serialising cannot fail.
-        let known = serde_json::to_vec(&known).unwrap_or_default();
-        let mut writes = vec![
-            Write::put(place.part.clone(), Expect::Anything, encode(&accepted), TTL),
-            Write::put(place.known.clone(), Expect::Anything, known, TTL),
-        ];
-        let mut parked = entry.parked.clone();
-        if parked.leave(place.id) {
-            writes.push(put_parked(place, Expect::Anything, &parked));
+        let mut writes = acceptance(place, entry, provider_id, &accepted);
+        while self.store.commit(&writes).await? != Written::Applied {
+            let entry = self.read(place).await?;
+            if entry.state == accepted {
+                return Ok(());
+            }
+            writes = acceptance(place, &entry, provider_id, &accepted);
         }
-        self.store.commit(&writes).await.map(drop)
+        Ok(())
     }
 
     /// Notes that a part waits at the broker for `delay`, and others of its conversation behind it.
@@ -192,6 +190,24 @@ impl Ledger {
         let write = Write::delete(place.part.clone(), Expect::unchanged(entry.record.as_ref()));
         self.store.commit(&[write]).await.map(drop)
     }
+}
+
+/// The writes that say of a part, read as `entry`, that it is `accepted` under the name `provider_id`.
+fn acceptance(place: &Place, entry: &Entry, provider_id: &str, accepted: &State) -> Vec<Write> {
+    let mut known = entry.known.clone();
+    known.push(provider_id.to_owned());
+    known.drain(..known.len().saturating_sub(KNOWN));
+    // A list of strings: serialising cannot fail.
+    let known = serde_json::to_vec(&known).unwrap_or_default();
+    let mut writes = vec![
+        Write::put(place.part.clone(), Expect::Anything, encode(accepted), TTL),
+        Write::put(place.known.clone(), Expect::unchanged(entry.known_record.as_ref()), known, TTL),
+    ];
+    let mut parked = entry.parked.clone();
+    if parked.leave(place.id) {
+        writes.push(put_parked(place, Expect::unchanged(entry.parked_record.as_ref()), &parked));
+    }
+    writes
 }
 
 fn put_parked(place: &Place, expect: Expect, parked: &Parked) -> Write {

@@ -4,7 +4,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::integration::{AssistantSettings, Integration, ProviderSettings};
 
-use super::{BrokerUrl, Config, Problems, StoreUrl, address};
+use super::{BrokerConfig, BrokerUrl, Config, Problems, StoreUrl, address};
 
 /// Makes Twilio try again when we cannot be reached or answer with a server error, for as long as it ever waits:
 /// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>.
@@ -24,7 +24,7 @@ fn summary(config: &Config) -> String {
         "the configuration is good".to_owned(),
         String::new(),
         format!("data         {}", config.data_dir.display()),
-        format!("broker       {}, {} partitions", broker(&config.broker.url), config.broker.partitions),
+        format!("broker       {}", broker(&config.broker)),
         format!("store        {}", store(&config.store.url)),
         format!("ingress      {}, known as {}", config.ingress.listen, public_url(config)),
         format!("worker       {} turns at a time", config.worker.concurrency),
@@ -75,12 +75,12 @@ fn assistant(settings: &AssistantSettings) -> String {
     }
 }
 
-fn broker(url: &BrokerUrl) -> String {
-    match url {
+fn broker(config: &BrokerConfig) -> String {
+    match &config.url {
         BrokerUrl::Embedded => "embedded".to_owned(),
         BrokerUrl::Amqp(nodes) => {
             let nodes: Vec<String> = nodes.iter().map(|node| address::masked(node.expose_secret())).collect();
-            format!("RabbitMQ at {}", nodes.join(", "))
+            format!("RabbitMQ at {}, {} partitions", nodes.join(", "), config.partitions)
         }
     }
 }
