@@ -29,12 +29,6 @@ impl Shutdown {
         self.token.cancel();
     }
 
-    /// Whether somebody asked to stop.
-    #[must_use]
-    pub fn is_started(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
     /// Returns once somebody asked to stop.
     pub async fn started(&self) {
         self.token.cancelled().await;

@@ -66,13 +66,6 @@ impl Number {
     pub fn new(number: impl Into<String>) -> Self {
         Self { number: number.into(), webhook: None, method: WebhookMethod::Post }
     }
-
-    /// The same number with texts posted to `url`.
-    #[must_use]
-    pub fn with_webhook(mut self, url: impl Into<String>) -> Self {
-        self.webhook = Some(url.into());
-        self
-    }
 }
 
 /// The HTTP method of an inbound webhook.

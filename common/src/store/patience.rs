@@ -20,7 +20,7 @@ pub struct PatientStore {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Halt {
-    /// We are stopping and the store is away.
+    /// We were asked to stop while waiting.
     Stopping,
     /// The store can never do this.
     Impossible(Failure),

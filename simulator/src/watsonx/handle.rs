@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
-use super::state::built_in;
 use crate::world::World;
 
 /// A message that the assistant was asked to answer.
@@ -88,11 +87,6 @@ impl AssistantHandle {
         F: Future<Output = Answer> + Send + 'static,
     {
         self.world.assistant.set_dialogue(Arc::new(move |turn| answer(turn).boxed()));
-    }
-
-    /// Goes back to the built-in dialogue.
-    pub fn answer_as_built_in(&self) {
-        self.world.assistant.set_dialogue(built_in(&self.world.url));
     }
 
     /// The turns in the order in which they came, also those whose answers were lost by a fault.
