@@ -141,7 +141,8 @@ impl Deliverer {
             media: &part.media,
             first_attempt_at: began_at.max(earliest),
         };
-        let mut step = plan::next(self.situation(route, envelope, &entry, None));
+        let witnessed = entry.witness.clone().map(Trace::Found);
+        let mut step = plan::next(self.situation(route, envelope, &entry, witnessed));
         if step == Step::Ask {
             match route.carrier.find(&sms, &entry.known).await {
                 Ok(trace) => step = plan::next(self.situation(route, envelope, &entry, Some(trace))),

@@ -8,6 +8,7 @@ use common::clock::Timestamp;
 use common::message::{ConversationKey, MessageId};
 use common::shutdown::Shutdown;
 use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
+use common::witness;
 use serde::{Deserialize, Serialize};
 
 use crate::parked::Parked;
@@ -49,6 +50,8 @@ pub(crate) struct Mark {
 pub(crate) struct Entry {
     /// What was done.
     pub(crate) state: State,
+    /// The provider's name for the part, if a receipt came for it whatever we noted ourselves.
+    pub(crate) witness: Option<String>,
     /// The provider's names of other texts of the conversation.
     pub(crate) known: Vec<String>,
     /// The conversation's parts that wait at the broker.
@@ -81,6 +84,7 @@ pub(crate) struct Place {
     part: Key,
     known: Key,
     parked: Key,
+    witness: Key,
 }
 
 impl Place {
@@ -88,7 +92,13 @@ impl Place {
     pub(crate) fn of(conversation: ConversationKey, part: MessageId) -> Self {
         let scope = conversation.to_hex();
         let key = |name: &str| Key::new(scope.clone(), name);
-        Self { id: part, part: key(&format!("part/{part}")), known: key("sent"), parked: key("parked") }
+        Self {
+            id: part,
+            part: key(&format!("part/{part}")),
+            known: key("sent"),
+            parked: key("parked"),
+            witness: witness::key(conversation, part),
+        }
     }
 }
 
@@ -105,12 +115,13 @@ impl Ledger {
 
     /// What was done about a part.
     pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
-        let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
-        let [record, known_record, parked_record] = self.store.get(keys).await?;
+        let keys = [place.part.clone(), place.known.clone(), place.parked.clone(), place.witness.clone()];
+        let [record, known_record, parked_record, witness] = self.store.get(keys).await?;
         Ok(Entry {
             state: record.as_ref().map_or(State::Untouched, |record| decode(&record.value)),
             known: known_record.as_ref().and_then(|k| serde_json::from_slice(&k.value).ok()).unwrap_or_default(),
             parked: parked_record.as_ref().and_then(|p| serde_json::from_slice(&p.value).ok()).unwrap_or_default(),
+            witness: witness.as_ref().and_then(witness::read),
             record,
             known_record,
             parked_record,

@@ -8,6 +8,7 @@ use common::broker::{Decision, Handler, Outcome, Reason};
 use common::clock::{Clock, Timestamp};
 use common::message::{Body, Envelope, MessageId, Receipt, ReceiptState};
 use common::store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
+use common::witness;
 use serde::{Deserialize, Serialize};
 
 /// Providers report within hours; Twilio gives up on a message after at most 10 h (its longest validity period).
@@ -57,8 +58,9 @@ impl ReceiptHandler {
             };
             // Strings, numbers and enums: serialising cannot fail.
             let value = serde_json::to_vec(&state).unwrap_or_default();
-            let put = Write::put(key.clone(), Expect::unchanged(record.as_ref()), value, TTL);
-            if self.store.commit(&[put]).await? == Written::Applied {
+            let mut writes = vec![Write::put(key.clone(), Expect::unchanged(record.as_ref()), value, TTL)];
+            writes.extend(receipt.part.map(|part| witness::write(envelope.key(), part, &receipt.provider_message_id)));
+            if self.store.commit(&writes).await? == Written::Applied {
                 metrics::counter!("switchboard_receipts_total", "state" => name(receipt.state)).increment(1);
                 return Ok(Decision::done(Outcome::Recorded));
             }
@@ -137,6 +139,18 @@ mod tests {
         assert!(is_news(&handler, "SM1", ReceiptState::Delivered).await);
         assert!(is_news(&handler, "SM2", ReceiptState::Sent).await);
         assert!(!is_news(&handler, "SM1", ReceiptState::Sent).await);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_that_names_our_part_is_a_witness_for_the_sender() {
+        let handler = handler();
+        let mut sent = receipt("SM1", ReceiptState::Sent);
+        let part = sent.id.derive("part/0");
+        let Body::Receipt(receipt) = &mut sent.body else { unreachable!() };
+        receipt.part = Some(part);
+        handler.handle(&mut sent).await;
+        let [record] = handler.store.get([witness::key(sent.key(), part)]).await.unwrap();
+        assert_eq!(record.as_ref().and_then(witness::read).as_deref(), Some("SM1"));
     }
 
     #[tokio::test]

@@ -129,3 +129,25 @@ async fn two_who_hold_the_same_part_make_one_text() {
         assert_eq!(rig.accepted().len(), usize::from(index) + 1, "{decisions:?}");
     }
 }
+
+#[tokio::test]
+async fn g3_a_receipt_that_names_the_part_settles_an_unknown_outcome_without_asking() {
+    let mut rig = Rig::twilio().await;
+    rig.pace.quiet = Duration::from_secs(3600);
+    rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
+    rig.simulator.fail(Route::TwilioList, Fault::status(500).always());
+    let part = rig.part(0, "hi");
+    let deliverer = rig.deliverer();
+    let (mut waiting, unanswered) = (part.clone(), rig.simulator.messages().len());
+    let witness = async {
+        while rig.simulator.messages().len() == unanswered {
+            tokio::task::yield_now().await;
+        }
+        let taken = rig.simulator.messages().remove(0);
+        let write = common::witness::write(part.key(), part.id, &taken.sid);
+        assert_eq!(rig.ports.store.commit(&[write]).await.unwrap(), Commit::Applied);
+    };
+    let (decision, ()) = tokio::join!(deliverer.handle(&mut waiting), witness);
+    assert_eq!(said(&decision), "accepted");
+    assert_eq!(rig.accepted(), ["hi"]);
+}
