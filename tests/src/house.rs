@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::broker::Depths;
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, StoreUrl};
-use common::intake::Intake;
+use common::intake::{Intake, SpoolState};
 use common::integration::{
     AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
@@ -16,7 +16,7 @@ use common::message::IntegrationId;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
-use simulator::{Message, Simulator, SimulatorConfig, Text, WebhookAnswer};
+use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -251,27 +251,6 @@ impl House {
         answer
     }
 
-    /// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the
-    /// same id.
-    ///
-    /// # Panics
-    /// When it is not accepted in time.
-    pub async fn text_until_accepted(&self, customer: &str, body: &str) {
-        let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
-        let text = Text::new(customer, &self.number, body).with_id(sid);
-        let accepted = async {
-            loop {
-                let answer = self.simulator.phone().send(text.clone()).await.expect("the webhook answers");
-                match answer.status {
-                    200 | 204 => return,
-                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
-                    status => panic!("the webhook answered {status}: {}", answer.body),
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
-    }
-
     /// The bodies of the first `count` replies to `customer`, once they have come.
     ///
     /// # Panics
@@ -315,6 +294,7 @@ impl House {
     /// When something is left, or a role failed.
     pub async fn close(mut self, dead: u64) {
         self.await_receipts().await;
+        self.await_empty_spool().await;
         self.await_depths(|depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0).await;
         self.shutdown.start();
         self.stop_ingress().await;
@@ -327,6 +307,15 @@ impl House {
 }
 
 impl House {
+    async fn await_empty_spool(&self) {
+        let empty = async {
+            while self.intake.spool() != SpoolState::Idle {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, empty).await.expect("the spool is drained in time");
+    }
+
     /// Waits until the provider has reported on everything it accepted: sent, then delivered.
     async fn await_receipts(&self) {
         let all_told = async {
