@@ -62,7 +62,7 @@ impl Ingress {
         let customer = |customer: u64| async move {
             let (mut accepted, mut refused) = (BTreeSet::new(), 0);
             for number in first.. {
-                let text = Text::new(&format!("+1303555{customer:04}"), &self.number, &"x".repeat(300));
+                let text = Text::new(format!("+1303555{customer:04}"), &self.number, "x".repeat(300));
                 let sent = self.simulator.phone().send(text.with_id(format!("SM{customer:016x}{number:016x}"))).await;
                 match sent.map(|answer| answer.status) {
                     Ok(204) => {

@@ -78,6 +78,7 @@ impl Backlog {
             is_full: false,
             is_failing: false,
         };
+        intake.set_spool(state.told());
         Self { state: Mutex::new(state), grown: Notify::new(), intake }
     }
 

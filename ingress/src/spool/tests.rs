@@ -233,6 +233,7 @@ async fn what_is_left_by_a_process_that_dies_later_is_found_by_a_living_one() {
 async fn a_full_spool_refuses_until_it_is_drained() {
     let dir = tempfile::tempdir().unwrap();
     let ground = Ground::open(&dir, 4096);
+    assert_eq!(ground.intake.spool(), SpoolState::Idle);
     let mut taken = 0;
     while ground.spool.append(&text(1, taken)).await.is_ok() {
         taken += 1;
