@@ -31,7 +31,7 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
 
 FROM scratch
 COPY --from=build /image /
-# The default `data_dir`, for embedded files; the configuration is expected at /switchboard.toml.
+# The default `data_dir`, for embedded files and the spool; the configuration is expected at /switchboard.toml.
 COPY --from=build --chown=65532:65532 /data /data
 VOLUME /data
 USER 65532:65532

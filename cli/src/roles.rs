@@ -1,10 +1,13 @@
 //! Starts roles in this process and ends them together.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use common::broker::Stage;
 use common::clock::Clock;
 use common::config::Config;
 use common::failure::Failure;
+use common::intake::Intake;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
@@ -87,8 +90,10 @@ pub(crate) fn start(
     drop(operations::metrics_recorder());
     let stages = roles.iter().flat_map(|role| role.stages()).map(|stage| (*stage, ports.progress.of(*stage)));
     let needs_store = roles.iter().any(|role| *role != Role::Ingress);
+    let intake = Arc::<Intake>::default();
     let health = Health {
         broker: ports.broker.clone(),
+        intake: webhooks.is_some().then(|| Arc::clone(&intake)),
         store: needs_store.then(|| ports.store.clone()),
         stages: stages.collect(),
         clock: ports.clock.clone(),
@@ -96,9 +101,9 @@ pub(crate) fn start(
     let mut tasks = JoinSet::new();
     if let Some(listener) = webhooks {
         let (config, ports, shutdown) = (config.clone(), ports.clone(), shutdown.clone());
-        tasks.spawn(
-            async move { ("ingress", ingress::run(listener, &config, ports.broker, ports.clock, shutdown).await) },
-        );
+        tasks.spawn(async move {
+            ("ingress", ingress::run(listener, &config, ports.broker, ports.clock, intake, shutdown).await)
+        });
     }
     for role in roles {
         let (name, config, ports, shutdown) = (role.name(), config.clone(), ports.clone(), shutdown.clone());

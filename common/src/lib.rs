@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod http;
+pub mod intake;
 pub mod integration;
 pub mod message;
 pub mod operations;

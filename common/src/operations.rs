@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::broker::{Broker, Progress, Stage};
 use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::intake::{Intake, SpoolState};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
@@ -32,6 +33,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Health {
     /// Checked by a real publish.
     pub broker: Arc<dyn Broker>,
+    /// The front door, if it is in this process: it can take messages while its spool can, also without the broker.
+    pub intake: Option<Arc<Intake>>,
     /// Checked by a real write; ingress needs none.
     pub store: Option<Arc<dyn Store>>,
     /// The stages this process works on.
@@ -41,8 +44,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Each check's name and what is wrong, if anything.
-    async fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+    /// Each check's name, its word, and whether it holds.
+    async fn checks(&self) -> Vec<(&'static str, String, bool)> {
         let store = async {
             match &self.store {
                 Some(store) => Some(("store", within_time("store", store.check()).await)),
@@ -57,7 +60,25 @@ impl Health {
             (stage.as_str(), moving)
         };
         let stages = self.stages.iter().map(stage);
-        [("broker", broker)].into_iter().chain(store).chain(stages).collect()
+        let spool = self.intake.as_ref().map(|intake| intake.spool()).filter(|spool| *spool != SpoolState::Off);
+        // Either will do: what one of them cannot take, the other can.
+        let is_taken = broker.is_ok() || spool.is_some_and(SpoolState::takes_messages);
+        let spool = spool.map(|spool| ("spool", word(spool), is_taken));
+        let told = |(name, checked): (&'static str, Result<(), String>)| {
+            let holds = checked.is_ok();
+            (name, checked.err().unwrap_or_else(|| "ok".to_owned()), holds)
+        };
+        let (name, said, _) = told(("broker", broker));
+        [(name, said, is_taken)].into_iter().chain(spool).chain(store.into_iter().chain(stages).map(told)).collect()
+    }
+}
+
+fn word(spool: SpoolState) -> String {
+    match spool {
+        SpoolState::Off | SpoolState::Idle => "ok".to_owned(),
+        SpoolState::InUse(messages) => format!("in use: {messages} messages wait for the broker"),
+        SpoolState::Full => "full".to_owned(),
+        SpoolState::Failing => "failing: it cannot be written".to_owned(),
     }
 }
 
@@ -118,11 +139,8 @@ type Operations = (Health, Option<PrometheusHandle>);
 
 async fn ready(State((health, _)): State<Operations>) -> Response {
     let checks = health.checks().await;
-    let all_well = checks.iter().all(|(_, checked)| checked.is_ok());
-    let words = checks.into_iter().map(|(name, checked)| {
-        let word = checked.err().unwrap_or_else(|| "ok".to_owned());
-        (name.to_owned(), Value::String(word))
-    });
+    let all_well = checks.iter().all(|(_, _, holds)| *holds);
+    let words = checks.into_iter().map(|(name, word, _)| (name.to_owned(), Value::String(word)));
     let words: Map<String, Value> = words.collect();
     if all_well {
         return Json(json!({ "status": "ready", "checks": words })).into_response();
@@ -175,7 +193,7 @@ mod tests {
     async fn a_half_sent_request_does_not_hold_up_the_end() {
         let clock = Clock::system();
         let broker = Arc::new(EmbeddedBroker::new(Database::in_memory().unwrap(), clock.clone()));
-        let health = Health { broker, store: None, stages: Vec::new(), clock };
+        let health = Health { broker, intake: None, store: None, stages: Vec::new(), clock };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shutdown = Shutdown::new(Duration::ZERO);

@@ -1,11 +1,10 @@
-//! One webhook request, from its proof to its confirmed publish.
+//! One webhook request, from its proof until its message is durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::StatusCode;
-use common::broker::{Broker, Destination, Outgoing, Stage};
+use common::broker::{Destination, Outgoing, Stage};
 use common::clock::Clock;
 use common::integration::{Integration, Integrations};
 use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA};
@@ -13,10 +12,8 @@ use common::providers::{Webhook, WebhookRequest, webhook};
 use common::telemetry::traceparent_from;
 use tracing::{debug, warn};
 
+use crate::durable::Durable;
 use crate::problem::Problem;
-
-/// How long a confirm may take before the broker counts as too slow. Twilio waits 15 s in all.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a request reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +35,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct FrontDoor {
     doors: BTreeMap<IntegrationId, Door>,
-    broker: Arc<dyn Broker>,
+    durable: Durable,
     clock: Clock,
 }
 
@@ -49,12 +46,12 @@ struct Door {
 }
 
 impl FrontDoor {
-    pub(crate) fn new(integrations: &Integrations, public_url: &str, broker: Arc<dyn Broker>, clock: Clock) -> Self {
+    pub(crate) fn new(integrations: &Integrations, public_url: &str, durable: Durable, clock: Clock) -> Self {
         let door = |integration: &Arc<Integration>| {
             let door = Door { integration: Arc::clone(integration), webhook: webhook(integration, public_url) };
             (integration.id.clone(), door)
         };
-        Self { doors: integrations.iter().map(door).collect(), broker, clock }
+        Self { doors: integrations.iter().map(door).collect(), durable, clock }
     }
 
     /// Accepts one request for the integration named `id`: on success the message is durable.
@@ -102,28 +99,19 @@ impl FrontDoor {
                 trace,
                 body,
             };
-            self.publish(stage, &envelope).await?;
+            self.keep(stage, &envelope).await?;
         }
         Ok(door.webhook.accepted())
     }
 
-    async fn publish(&self, stage: Stage, envelope: &Envelope) -> Result<(), Problem> {
-        let outgoing = [Outgoing::new(Destination::Work(stage), envelope)];
-        let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.broker.publish(&outgoing)).await;
-        match published {
-            Ok(Ok(())) => {
-                debug!(message.id = %envelope.id, integration.id = %envelope.integration, trace = envelope.trace, "webhook accepted");
-                Ok(())
-            }
-            Ok(Err(failure)) => {
-                warn!(integration.id = %envelope.integration, %failure, "cannot publish a webhook's message");
-                Err(Problem::NotDurable)
-            }
-            Err(_) => {
-                warn!(integration.id = %envelope.integration, timeout_ms = CONFIRM_TIMEOUT.as_millis(), "the broker confirms too slowly");
-                Err(Problem::NotDurable)
-            }
-        }
+    async fn keep(&self, stage: Stage, envelope: &Envelope) -> Result<(), Problem> {
+        let kept = self.durable.keep(Outgoing::new(Destination::Work(stage), envelope)).await;
+        kept.map_err(|failure| {
+            warn!(integration.id = %envelope.integration, %failure, "cannot make a webhook's message durable");
+            Problem::NotDurable
+        })?;
+        debug!(message.id = %envelope.id, integration.id = %envelope.integration, trace = envelope.trace, "webhook accepted");
+        Ok(())
     }
 }
 

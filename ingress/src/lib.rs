@@ -1,10 +1,12 @@
-//! The HTTP front door: verify, read, publish with a confirm, acknowledge. It touches nothing but the broker, so its
-//! answer never waits for an assistant, a provider or the store.
+//! The HTTP front door: verify, read, make durable, acknowledge. It touches nothing but the broker and its own disk, so
+//! its answer never waits for an assistant, a provider or the store.
 
 mod accept;
+mod durable;
 mod problem;
 mod routes;
 mod server;
+mod spool;
 
 use std::sync::Arc;
 
@@ -12,26 +14,72 @@ use common::broker::Broker;
 use common::clock::Clock;
 use common::config::Config;
 use common::failure::Failure;
+use common::intake::Intake;
 use common::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use accept::FrontDoor;
+use durable::Durable;
+use spool::{Drain, Spool, WriterThread};
 
-/// Serves webhooks on `listener` until `shutdown`, then finishes the requests that are in flight.
+/// Serves webhooks on `listener` until `shutdown`, then finishes the requests that are in flight and drains the spool as
+/// far as the broker and the rest of the grace period allow. `intake` is told how the spool is.
 ///
 /// # Errors
-/// When `config` has no `ingress.public_url`: without it no Twilio signature can be checked.
+/// When `config` has no `ingress.public_url`: without it no Twilio signature can be checked. When the spool cannot be
+/// opened.
 pub async fn run(
     listener: TcpListener,
     config: &Config,
     broker: Arc<dyn Broker>,
     clock: Clock,
+    intake: Arc<Intake>,
     shutdown: Shutdown,
 ) -> Result<(), Failure> {
     let public_url = config.ingress.public_url.as_deref().ok_or_else(|| {
         Failure::misconfigured("ingress.public_url is missing: set it to the URL that the provider posts to")
     })?;
-    let front_door = Arc::new(FrontDoor::new(&config.integrations, public_url, broker, clock));
-    server::serve(listener, routes::router(front_door), shutdown).await;
+    let opened = open_spool(config, intake, &clock).await?;
+    let spool = opened.as_ref().map(|(spool, _)| spool.clone());
+    let durable = Durable::new(Arc::clone(&broker), spool);
+    let front_door = Arc::new(FrontDoor::new(&config.integrations, public_url, durable, clock));
+    let router = routes::router(front_door);
+    let Some((spool, thread)) = opened else {
+        server::serve(listener, router, shutdown).await;
+        return Ok(());
+    };
+    // The drain goes on until the last request is answered: it may still add to the spool.
+    let stop = Shutdown::new(shutdown.grace());
+    let serving = async {
+        tokio::select! {
+            () = server::serve(listener, router, shutdown.clone()) => {}
+            () = spool.tend() => {}
+        }
+        stop.start();
+    };
+    let grace_over = async {
+        shutdown.started().await;
+        tokio::time::sleep(shutdown.grace()).await;
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(serving, Drain::new(spool.clone(), broker).run(stop.clone())) } => {}
+        () = grace_over => {}
+    }
+    spool.close(thread).await;
     Ok(())
+}
+
+/// The spool of this process; `None` when it is switched off and nothing lies there from before.
+async fn open_spool(
+    config: &Config,
+    intake: Arc<Intake>,
+    clock: &Clock,
+) -> Result<Option<(Spool, WriterThread)>, Failure> {
+    let (data_dir, limit_bytes, clock) = (config.data_dir.clone(), config.ingress.spool_limit_bytes, clock.clone());
+    if limit_bytes == 0 && !spool::exists(&data_dir) {
+        return Ok(None);
+    }
+    let open = move || Spool::open(&data_dir, limit_bytes, intake, clock);
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|panicked| Failure::transient("the spool could not be opened").caused_by(panicked))?.map(Some)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::broker::Depths;
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, StoreUrl};
+use common::intake::{Intake, SpoolState};
 use common::integration::{
     AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
@@ -15,7 +16,7 @@ use common::message::IntegrationId;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
-use simulator::{Message, Simulator, SimulatorConfig, Text, WebhookAnswer};
+use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,6 +39,8 @@ pub struct Blueprint {
     pub workers: usize,
     /// The integration's options.
     pub options: Options,
+    /// How many bytes ingress may spool.
+    pub spool_limit_bytes: u64,
 }
 
 /// Where queues and records are.
@@ -86,7 +89,14 @@ impl Blueprint {
     pub fn new(backend: Backend) -> Self {
         // Tests send faster than any carrier would let them.
         let options = Options { rate_per_second: 1000.0, ..Options::default() };
-        Self { backend, provider: Provider::Twilio, assistant: Assistant::Watsonx, workers: 1, options }
+        Self {
+            backend,
+            provider: Provider::Twilio,
+            assistant: Assistant::Watsonx,
+            workers: 1,
+            options,
+            spool_limit_bytes: 1 << 30,
+        }
     }
 }
 
@@ -105,6 +115,8 @@ pub struct House {
     pub ports: Ports,
     config: Config,
     shutdown: Shutdown,
+    intake: Arc<Intake>,
+    ingress: Option<(Shutdown, JoinHandle<()>)>,
     roles: Vec<JoinHandle<()>>,
     _directory: TempDir,
 }
@@ -138,6 +150,7 @@ impl House {
         config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
         config.broker.partitions = 4;
         config.store.prefix.clone_from(&config.broker.prefix);
+        config.ingress.spool_limit_bytes = blueprint.spool_limit_bytes;
         config.shutdown_grace = Duration::from_secs(10);
         if let Backend::Servers { amqp, redis } = &blueprint.backend {
             config.broker.url = BrokerUrl::Amqp(vec![amqp.as_str().into()]);
@@ -145,26 +158,35 @@ impl House {
         }
         let ports = Ports::open(&config, Clock::system()).expect("the ports open");
         let shutdown = Shutdown::new(config.shutdown_grace);
-        let roles = Vec::new();
-        let mut house =
-            Self { simulator, number, url, operations_url, ports, config, shutdown, roles, _directory: directory };
+        let mut house = Self {
+            simulator,
+            number,
+            url,
+            operations_url,
+            ports,
+            config,
+            shutdown,
+            intake: Arc::default(),
+            ingress: None,
+            roles: Vec::new(),
+            _directory: directory,
+        };
         house.start_roles(ingress, operations, blueprint.workers).await;
         house
     }
 
     async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
-        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
+        let (ports, shutdown) = (self.role_ports(), self.shutdown.clone());
         await_broker(&ports).await;
         let health = Health {
             broker: Arc::clone(&self.ports.broker),
+            intake: Some(Arc::clone(&self.intake)),
             store: Some(Arc::clone(&self.ports.store)),
             stages: Vec::new(),
             clock: self.ports.clock.clone(),
         };
-        self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown.clone())));
-        self.roles.push(tokio::spawn(async move {
-            ingress::run(ingress, &config, ports.broker, ports.clock, shutdown).await.expect("ingress runs");
-        }));
+        self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown)));
+        self.start_ingress(ingress, ports);
         for _ in 0..workers {
             self.add_worker();
         }
@@ -172,6 +194,34 @@ impl House {
         self.roles.push(tokio::spawn(async move {
             sender::run(&config, ports, shutdown).await.expect("the sender runs");
         }));
+    }
+
+    fn start_ingress(&mut self, listener: TcpListener, ports: Ports) {
+        let (config, intake, shutdown) = (self.config.clone(), Arc::clone(&self.intake), self.shutdown.child());
+        let stop = shutdown.clone();
+        let running = tokio::spawn(async move {
+            let run = ingress::run(listener, &config, ports.broker, ports.clock, intake, shutdown);
+            run.await.expect("ingress runs");
+        });
+        self.ingress = Some((stop, running));
+    }
+
+    /// Stops ingress as a signal would, and starts another one at the same address.
+    ///
+    /// # Panics
+    /// When it does not stop, or its address is taken.
+    pub async fn restart_ingress(&mut self) {
+        self.stop_ingress().await;
+        let address = self.url.trim_start_matches("http://");
+        let listener = TcpListener::bind(address).await.expect("the address is free again");
+        let ports = self.role_ports();
+        self.start_ingress(listener, ports);
+    }
+
+    async fn stop_ingress(&mut self) {
+        let Some((stop, running)) = self.ingress.take() else { return };
+        stop.start();
+        tokio::time::timeout(DEADLINE, running).await.expect("ingress stops in time").expect("ingress ends well");
     }
 
     /// Starts one more worker, which can be stopped on its own.
@@ -199,27 +249,6 @@ impl House {
         let answer = self.simulator.phone().text(customer, &self.number, body).await.expect("the webhook answers");
         assert!(matches!(answer.status, 200 | 204), "not accepted: {answer:?}");
         answer
-    }
-
-    /// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the
-    /// same id.
-    ///
-    /// # Panics
-    /// When it is not accepted in time.
-    pub async fn text_until_accepted(&self, customer: &str, body: &str) {
-        let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
-        let text = Text::new(customer, &self.number, body).with_id(sid);
-        let accepted = async {
-            loop {
-                let answer = self.simulator.phone().send(text.clone()).await.expect("the webhook answers");
-                match answer.status {
-                    200 | 204 => return,
-                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
-                    status => panic!("the webhook answered {status}: {}", answer.body),
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
     }
 
     /// The bodies of the first `count` replies to `customer`, once they have come.
@@ -263,10 +292,12 @@ impl House {
     ///
     /// # Panics
     /// When something is left, or a role failed.
-    pub async fn close(self, dead: u64) {
+    pub async fn close(mut self, dead: u64) {
         self.await_receipts().await;
+        self.await_empty_spool().await;
         self.await_depths(|depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0).await;
         self.shutdown.start();
+        self.stop_ingress().await;
         for role in self.roles {
             tokio::time::timeout(DEADLINE, role).await.expect("the role stops in time").expect("the role ends well");
         }
@@ -276,6 +307,15 @@ impl House {
 }
 
 impl House {
+    async fn await_empty_spool(&self) {
+        let empty = async {
+            while self.intake.spool() != SpoolState::Idle {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, empty).await.expect("the spool is drained in time");
+    }
+
     /// Waits until the provider has reported on everything it accepted: sent, then delivered.
     async fn await_receipts(&self) {
         let all_told = async {

@@ -1,9 +1,16 @@
 //! Sample conversations and envelopes for tests.
 
+use std::path::PathBuf;
+
 use common::clock::Timestamp;
+use common::config::Config;
+use common::integration::{
+    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
+};
 use common::message::{
     Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA,
 };
+use simulator::SimulatorConfig;
 
 /// The conversation of sample customer number `customer` (0 to 9,999).
 ///
@@ -41,4 +48,24 @@ pub fn text_from(customer: u16, number: u32, text: &str) -> Envelope {
 
 fn integration() -> IntegrationId {
     IntegrationId::parse("support").expect("samples are well formed")
+}
+
+/// The configuration of a front door at `url` for the simulator's Twilio account.
+///
+/// # Panics
+/// Never: the sample is well formed.
+#[must_use]
+pub fn front_door(data_dir: PathBuf, url: &str) -> Config {
+    let account = SimulatorConfig::demo().twilio;
+    let twilio = TwilioSettings::new(account.account_sid, vec![account.auth_token]);
+    let support = Integration {
+        id: integration(),
+        numbers: Vec::new(),
+        provider: ProviderSettings::Twilio(twilio),
+        assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
+        options: Options::default(),
+    };
+    let mut config = Config::embedded(data_dir, vec![support]);
+    config.ingress.public_url = Some(url.to_owned());
+    config
 }

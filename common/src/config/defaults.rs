@@ -49,7 +49,7 @@ impl Default for StoreConfig {
 
 impl Default for IngressConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), public_url: None }
+        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), public_url: None, spool_limit_bytes: 1 << 30 }
     }
 }
 

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::address::Complaint;
 use super::reader::{Place, Section};
-use super::{address, duration, nearest};
+use super::{address, duration, nearest, size};
 
 /// A value that was set.
 #[derive(Debug)]
@@ -133,6 +133,22 @@ impl<'a> Entry<'a> {
                 .ok_or("write whole numbers with a unit, largest first: \"30s\", \"200ms\", \"1h30m\"")?;
             if range.contains(&duration) { Ok(duration) } else { Err("choose one in this range".to_owned()) }
         })
+    }
+
+    /// A number of bytes.
+    pub(super) fn size(self) -> Option<u64> {
+        let bytes = match &self.value {
+            Value::Integer(bytes) => u64::try_from(*bytes).ok(),
+            Value::String(text) => size::parse(text),
+            _ => None,
+        };
+        if bytes.is_none() {
+            self.refuse(
+                "a size such as \"512MiB\" or \"1GiB\"",
+                "write a whole number with KiB, MiB or GiB; 0 is none",
+            );
+        }
+        bytes
     }
 
     /// The items of a list. From an environment variable also text with commas between.

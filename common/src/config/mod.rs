@@ -18,6 +18,7 @@ mod reader;
 mod report;
 mod secret;
 mod services;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -171,6 +172,8 @@ pub struct IngressConfig {
     pub listen: SocketAddr,
     /// What the provider sees and signs, without a trailing slash. Required by the ingress role and `up`.
     pub public_url: Option<String>,
+    /// How many bytes of messages may wait on disk while the broker cannot take them; 0 for none.
+    pub spool_limit_bytes: u64,
 }
 
 /// Turns.

@@ -99,6 +99,10 @@ fn ingress(mut section: Section<'_>) -> IngressConfig {
     let config = IngressConfig {
         listen: section.take("listen").and_then(socket_address).unwrap_or(IngressConfig::default().listen),
         public_url: section.take("public_url").and_then(|entry| entry.address(address::public)),
+        spool_limit_bytes: section
+            .take("spool_limit")
+            .and_then(Entry::size)
+            .unwrap_or(IngressConfig::default().spool_limit_bytes),
     };
     section.finish();
     if config.public_url.as_deref().is_some_and(address::is_plain_and_remote) {

@@ -1,0 +1,258 @@
+//! What lies in the spool and whose messages must wait behind it: the bookkeeping that requests, the writer and the
+//! drain share. It touches no file.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::intake::{Intake, SpoolState};
+use tokio::sync::Notify;
+
+use super::STRIPES;
+use super::position::Position;
+use super::segment::Contents;
+
+/// Shared by all who use the spool.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    state: Mutex<State>,
+    /// Woken when there is something new to drain.
+    pub(super) grown: Notify,
+    intake: Arc<Intake>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first; the last may still be written. Empty when, and only when, everything is drained.
+    segments: VecDeque<Segment>,
+    /// How far the first segment is drained.
+    offset: u64,
+    /// How many messages of each stripe are in the segments.
+    waiting: Vec<u32>,
+    /// How many messages of each stripe are on their way into a segment.
+    coming: Vec<u32>,
+    /// How many those are in all.
+    under_way: usize,
+    messages: u64,
+    oldest_ms: Option<i64>,
+    is_broker_away: bool,
+    is_full: bool,
+    is_failing: bool,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    /// Up to where it may be read, in bytes.
+    end: u64,
+}
+
+/// A stretch of a segment that may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) segment: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// How much lies in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Depth {
+    pub(super) messages: u64,
+    /// What is not drained yet.
+    pub(super) bytes: u64,
+    /// When the oldest message was appended, in milliseconds since 1970.
+    pub(super) oldest_ms: Option<i64>,
+}
+
+impl Backlog {
+    pub(super) fn new(intake: Arc<Intake>) -> Self {
+        let state = State {
+            segments: VecDeque::new(),
+            offset: 0,
+            waiting: vec![0; usize::from(STRIPES)],
+            coming: vec![0; usize::from(STRIPES)],
+            under_way: 0,
+            messages: 0,
+            oldest_ms: None,
+            is_broker_away: false,
+            is_full: false,
+            is_failing: false,
+        };
+        intake.set_spool(state.told());
+        Self { state: Mutex::new(state), grown: Notify::new(), intake }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and tells the readiness check what became of it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.intake.set_spool(state.told());
+        result
+    }
+
+    /// Whether a message of `stripe` must not be published now: one of its conversation may be waiting here, or the
+    /// broker is known to be away.
+    pub(super) fn is_in_the_way_of(&self, stripe: u16) -> bool {
+        let state = self.state();
+        let holds = |counts: &[u32]| counts.get(usize::from(stripe)).is_some_and(|count| *count > 0);
+        let is_used = !state.segments.is_empty() || state.under_way > 0;
+        holds(&state.waiting) || holds(&state.coming) || (state.is_broker_away && is_used)
+    }
+
+    /// The broker did, or did not, take a message in time.
+    pub(super) fn set_broker_away(&self, is_away: bool) {
+        self.change(|state| state.is_broker_away = is_away);
+    }
+
+    /// A message of `stripe` is on its way into the spool: from here on its conversation waits behind it.
+    pub(super) fn announce(&self, stripe: u16) {
+        self.change(|state| {
+            add(&mut state.coming, &[stripe]);
+            state.under_way += 1;
+        });
+    }
+
+    /// What was announced did not come.
+    pub(super) fn withdraw(&self, stripe: u16) {
+        self.change(|state| state.arrived(&[stripe]));
+    }
+
+    /// Segment `number` begins, or is taken over with `contents`.
+    pub(super) fn begin_segment(&self, number: u64, contents: &Contents) {
+        self.change(|state| {
+            state.segments.push_back(Segment { number, end: contents.end });
+            state.messages += u64::try_from(contents.stripes.len()).unwrap_or_default();
+            state.oldest_ms = state.oldest_ms.or(contents.oldest_ms);
+            add(&mut state.waiting, &contents.stripes);
+        });
+        self.grown.notify_one();
+    }
+
+    /// The last segment now ends at `end`, with announced messages of `stripes` more, appended at `appended_ms`.
+    pub(super) fn grow(&self, end: u64, stripes: &[u16], appended_ms: i64) {
+        self.change(|state| {
+            if let Some(last) = state.segments.back_mut() {
+                last.end = end;
+            }
+            state.messages += u64::try_from(stripes.len()).unwrap_or_default();
+            add(&mut state.waiting, stripes);
+            state.arrived(stripes);
+            state.oldest_ms.get_or_insert(appended_ms);
+            (state.is_full, state.is_failing) = (false, false);
+        });
+        self.grown.notify_one();
+    }
+
+    /// The first segment is drained up to `position`, with messages of `stripes`. Returns the segments that are done
+    /// with. Only the writer calls this, so none of them grows meanwhile.
+    pub(super) fn drained(&self, position: Position, stripes: &[u16]) -> Vec<u64> {
+        self.change(|state| {
+            state.messages = state.messages.saturating_sub(u64::try_from(stripes.len()).unwrap_or_default());
+            state.offset = position.offset;
+            state.oldest_ms = None;
+            let mut done = Vec::new();
+            while let Some(first) = state.segments.front().filter(|first| state.offset >= first.end) {
+                done.push(first.number);
+                state.segments.pop_front();
+                state.offset = 0;
+                state.is_full = false;
+            }
+            remove(&mut state.waiting, stripes);
+            state.settle_if_empty();
+            done
+        })
+    }
+
+    /// Segment `number` is gone, unread.
+    pub(super) fn lose(&self, number: u64) {
+        self.change(|state| {
+            if state.segments.front().is_some_and(|first| first.number == number) {
+                state.offset = 0;
+            }
+            state.segments.retain(|segment| segment.number != number);
+            state.settle_if_empty();
+        });
+    }
+
+    /// What may be drained next.
+    pub(super) fn next(&self) -> Option<Stretch> {
+        let state = self.state();
+        let first = state.segments.front()?;
+        (first.end > state.offset).then_some(Stretch { segment: first.number, from: state.offset, to: first.end })
+    }
+
+    /// The oldest message was appended at `appended_ms`.
+    pub(super) fn set_oldest(&self, appended_ms: i64) {
+        self.change(|state| state.oldest_ms = Some(appended_ms));
+    }
+
+    /// Whether the spool was full, or could not be written, when last tried.
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.change(|state| state.is_full = is_full);
+    }
+
+    /// See [`Backlog::set_full`].
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.change(|state| state.is_failing = is_failing);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.state().is_failing
+    }
+
+    /// How many bytes the files of all segments have.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.state().segments.iter().map(|segment| segment.end).sum()
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        let state = self.state();
+        let bytes = state.segments.iter().map(|segment| segment.end).sum::<u64>() - state.offset;
+        Depth { messages: state.messages, bytes, oldest_ms: state.oldest_ms }
+    }
+}
+
+impl State {
+    fn arrived(&mut self, stripes: &[u16]) {
+        remove(&mut self.coming, stripes);
+        self.under_way = self.under_way.saturating_sub(stripes.len());
+    }
+
+    /// Nothing is left: whatever was lost to damage is no longer waited for either.
+    fn settle_if_empty(&mut self) {
+        if self.segments.is_empty() {
+            self.waiting.fill(0);
+            self.messages = 0;
+            self.oldest_ms = None;
+        }
+    }
+
+    fn told(&self) -> SpoolState {
+        match (self.is_failing, self.is_full, self.segments.is_empty()) {
+            (true, _, _) => SpoolState::Failing,
+            (false, true, _) => SpoolState::Full,
+            (false, false, true) => SpoolState::Idle,
+            (false, false, false) => SpoolState::InUse(self.messages),
+        }
+    }
+}
+
+fn add(counts: &mut [u32], stripes: &[u16]) {
+    for stripe in stripes {
+        if let Some(count) = counts.get_mut(usize::from(*stripe)) {
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+fn remove(counts: &mut [u32], stripes: &[u16]) {
+    for stripe in stripes {
+        if let Some(count) = counts.get_mut(usize::from(*stripe)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The spool: where messages wait on disk while the broker cannot take them.
+//!
+//! Messages of one conversation never pass each other. Conversations fall into stripes, and a message goes past the
+//! spool only while none of its stripe is in it; see [`crate::durable`]. One thread writes ([`writer`]), one task
+//! publishes what was written ([`drain`]).
+
+mod backlog;
+mod drain;
+mod position;
+mod record;
+mod segment;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::broker::{Destination, Outgoing};
+use common::clock::Clock;
+use common::failure::Failure;
+use common::intake::Intake;
+use common::message::ConversationKey;
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use drain::Drain;
+
+use backlog::Backlog;
+use record::Record;
+use slot::Slot;
+use writer::{Append, Command, Writer};
+
+/// How many stripes the conversations fall into. Few enough to be counted in a few KiB, so many that strangers seldom
+/// meet. Records hold their stripe: another number here makes what an older release spooled wait in other stripes.
+pub(crate) const STRIPES: u16 = 4096;
+/// How many requests may wait for the writer before more have to wait to be heard at all.
+const QUEUE: usize = 1024;
+/// How long a disk may take; a provider does not wait much longer.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often dead processes' slots and a failing disk are looked at, and gauges set that change by themselves.
+const TEND_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The stripe of a conversation. What has none, because nobody could read it, has no order to keep.
+pub(crate) fn stripe(key: Option<ConversationKey>) -> u16 {
+    key.map_or(0, |key| key.partition(STRIPES))
+}
+
+/// This process's part of the spool. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Spool {
+    backlog: Arc<Backlog>,
+    commands: mpsc::Sender<Command>,
+    dir: Arc<PathBuf>,
+    clock: Clock,
+}
+
+/// The thread that writes a spool.
+#[derive(Debug)]
+pub(crate) struct WriterThread(JoinHandle<()>);
+
+impl Spool {
+    /// Opens the spool in `data_dir` with at most `limit_bytes` in it, and takes over what dead processes left there.
+    /// Reads through all of that, so it may take seconds. `intake` is told how it is.
+    ///
+    /// # Errors
+    /// When the directory cannot be written: an operator has to mend that.
+    pub(crate) fn open(
+        data_dir: &Path,
+        limit_bytes: u64,
+        intake: Arc<Intake>,
+        clock: Clock,
+    ) -> Result<(Self, WriterThread), Failure> {
+        let cannot = |error: io::Error| {
+            let dir = data_dir.display();
+            Failure::misconfigured(format!(
+                "the spool in data_dir {dir} cannot be used: {error}; make it writable, or set ingress.spool_limit to 0"
+            ))
+        };
+        let slot = Slot::claim(&directory(data_dir)).map_err(cannot)?;
+        let dir = Arc::new(slot.dir.clone());
+        let backlog = Arc::new(Backlog::new(intake));
+        let writer = Writer::open(slot, Arc::clone(&backlog), limit_bytes).map_err(cannot)?;
+        let (commands, received) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(received));
+        let spool = Self { backlog, commands, dir, clock };
+        spool.measure();
+        Ok((spool, WriterThread(thread.map_err(cannot)?)))
+    }
+
+    /// Whether a message of `stripe` has to go into the spool, because one before it may be there, or because the broker
+    /// is known to be away.
+    pub(crate) fn is_in_the_way_of(&self, stripe: u16) -> bool {
+        self.backlog.is_in_the_way_of(stripe)
+    }
+
+    /// Appends `message` and returns once it is on disk. From the moment of the call its stripe waits behind it, also if
+    /// this future is dropped.
+    ///
+    /// # Errors
+    /// When the spool is full, cannot be written or takes too long. In the last case the message may yet be there.
+    pub(crate) async fn append(&self, message: &Outgoing) -> Result<(), Failure> {
+        let Destination::Work(stage) = message.destination else {
+            return Err(Failure::permanent("only work can be spooled"));
+        };
+        let (stripe, appended_ms) = (stripe(message.key), self.clock.now().as_millisecond());
+        let record = Record { stage, stripe, appended_ms, payload: message.payload.clone() };
+        let bytes = record::encode(&record).ok_or_else(|| Failure::permanent("too large for the spool"))?;
+        let ended = || Failure::transient("the spool is closed");
+        let (done, answer) = oneshot::channel();
+        let place = self.commands.reserve().await.map_err(|_| ended())?;
+        self.backlog.announce(stripe);
+        place.send(Command::Append(Append { bytes, stripe, appended_ms, done }));
+        let answer = tokio::time::timeout(APPEND_TIMEOUT, answer).await;
+        let answer = answer.map_err(|_| Failure::transient("the spool's disk takes too long"))?;
+        answer.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// The broker did not take a message in time: until it does again, everybody goes into the spool at once.
+    pub(crate) fn broker_is_away(&self) {
+        self.backlog.set_broker_away(true);
+    }
+
+    /// Looks after the spool as long as it is polled.
+    pub(crate) async fn tend(&self) {
+        let mut interval = tokio::time::interval(TEND_INTERVAL);
+        loop {
+            interval.tick().await;
+            drop(self.commands.try_send(Command::Tend));
+            self.measure();
+        }
+    }
+
+    /// Sets the gauges.
+    fn measure(&self) {
+        let depth = self.backlog.depth();
+        let age_ms = depth.oldest_ms.map_or(0, |oldest_ms| self.clock.now().as_millisecond() - oldest_ms);
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let (messages, bytes, seconds) = (depth.messages as f64, depth.bytes as f64, age_ms.max(0) as f64 / 1000.0);
+        metrics::gauge!("switchboard_spool_messages").set(messages);
+        metrics::gauge!("switchboard_spool_bytes").set(bytes);
+        metrics::gauge!("switchboard_spool_oldest_seconds").set(seconds);
+    }
+
+    /// Ends the writer and waits until its slot is free for the next process. What is in the spool stays there.
+    pub(crate) async fn close(self, thread: WriterThread) {
+        drop(self.commands.send(Command::Close).await);
+        drop(tokio::task::spawn_blocking(move || thread.0.join()).await);
+    }
+}
+
+/// Whether there is anything of a spool in `data_dir`.
+pub(crate) fn exists(data_dir: &Path) -> bool {
+    directory(data_dir).is_dir()
+}
+
+fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("spool")
+}

@@ -1,0 +1,345 @@
+//! The spool on a real disk, with a broker that does what the test says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use async_trait::async_trait;
+use common::broker::{Broker, Depths, Stage, Subscription};
+use common::intake::SpoolState;
+use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+use common::shutdown::Shutdown;
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::durable::Durable;
+
+const MIB: u64 = 1 << 20;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Takes messages unless it is away; refuses every `n`th call, after taking some of what it was given.
+#[derive(Debug)]
+struct Tray {
+    taken: Mutex<Vec<(u16, u32)>>,
+    is_away: AtomicBool,
+    refuse_every: usize,
+    calls: watch::Sender<usize>,
+}
+
+impl Tray {
+    fn new(is_away: bool, refuse_every: usize) -> Arc<Self> {
+        let calls = watch::Sender::new(0);
+        Arc::new(Self { taken: Mutex::default(), is_away: is_away.into(), refuse_every, calls })
+    }
+
+    /// The numbers of each customer in the order in which they were first taken.
+    fn taken(&self) -> BTreeMap<u16, Vec<u32>> {
+        let mut numbers = BTreeMap::<u16, Vec<u32>>::new();
+        let mut seen = BTreeSet::new();
+        for (customer, number) in self.taken.lock().unwrap().iter() {
+            if seen.insert((*customer, *number)) {
+                numbers.entry(*customer).or_default().push(*number);
+            }
+        }
+        numbers
+    }
+}
+
+#[async_trait]
+impl Broker for Tray {
+    async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
+        let mut call = 0;
+        self.calls.send_modify(|calls| {
+            *calls += 1;
+            call = *calls;
+        });
+        // Some calls take longer than those that begin after them.
+        tokio::time::sleep(Duration::from_millis(u64::try_from(call * 7 % 5).unwrap())).await;
+        if self.is_away.load(SeqCst) {
+            return Err(Failure::transient("away"));
+        }
+        let is_refused = self.refuse_every > 0 && call % self.refuse_every == 0;
+        // The worst that a refusal may leave behind: everything but the first was taken.
+        let skipped = usize::from(is_refused);
+        self.taken.lock().unwrap().extend(messages.iter().skip(skipped).map(read));
+        if is_refused { Err(Failure::transient("refused")) } else { Ok(()) }
+    }
+
+    fn subscribe(&self, _: Stage, _: u16) -> Box<dyn Subscription> {
+        unreachable!("nobody consumes here")
+    }
+
+    async fn depths(&self) -> Result<Depths, Failure> {
+        Ok(Depths::default())
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn text(customer: u16, number: u32) -> Outgoing {
+    let integration = IntegrationId::parse("support").unwrap();
+    let phone = |text: String| PhoneNumber::parse(&text).unwrap();
+    let provider_message_id = format!("{customer}-{number}");
+    let envelope = Envelope {
+        schema: SCHEMA,
+        id: MessageId::of_provider(&integration, &provider_message_id),
+        integration,
+        conversation: Conversation::new(phone(format!("+1303555{customer:04}")), phone("+17205550100".to_owned())),
+        accepted_at: common::clock::Timestamp::UNIX_EPOCH,
+        attempts: Vec::new(),
+        trace: String::new(),
+        body: Body::Inbound(Inbound {
+            provider_message_id,
+            text: "x".repeat(100).as_str().into(),
+            media: Vec::new(),
+            joined: Vec::new(),
+        }),
+    };
+    Outgoing::new(Destination::Work(Stage::Inbound), &envelope)
+}
+
+fn read(message: &Outgoing) -> (u16, u32) {
+    let envelope = Envelope::decode(&message.payload).unwrap();
+    assert_eq!((message.id, message.key), (Some(envelope.id), Some(envelope.key())), "as it was before");
+    let Body::Inbound(inbound) = envelope.body else { unreachable!("only texts were spooled") };
+    let (customer, number) = inbound.provider_message_id.split_once('-').unwrap();
+    (customer.parse().unwrap(), number.parse().unwrap())
+}
+
+/// A spool, and all that it takes to use one.
+struct Ground {
+    spool: Spool,
+    thread: WriterThread,
+    intake: Arc<Intake>,
+}
+
+impl Ground {
+    fn open(dir: &TempDir, limit_bytes: u64) -> Self {
+        let intake = Arc::<Intake>::default();
+        let clock = Clock::from_fn(|| common::clock::Timestamp::UNIX_EPOCH);
+        let (spool, thread) = Spool::open(dir.path(), limit_bytes, Arc::clone(&intake), clock).unwrap();
+        Self { spool, thread, intake }
+    }
+
+    async fn close(self) {
+        self.spool.close(self.thread).await;
+    }
+
+    /// Publishes everything to `broker`, which is not away.
+    async fn drain(&self, broker: &Arc<Tray>) {
+        let stop = Shutdown::new(Duration::ZERO);
+        let drain = Drain::new(self.spool.clone(), Arc::clone(broker) as Arc<dyn Broker>).run(stop.clone());
+        let empty = async {
+            let mut calls = broker.calls.subscribe();
+            while self.intake.spool() != SpoolState::Idle {
+                drop(tokio::time::timeout(Duration::from_millis(20), calls.changed()).await);
+            }
+            stop.start();
+        };
+        tokio::time::timeout(DEADLINE, async { tokio::join!(drain, empty) }).await.expect("it is drained in time");
+    }
+}
+
+fn segments(dir: &TempDir, slot: &str) -> Vec<PathBuf> {
+    let dir = directory(dir.path()).join(slot);
+    segment::list(&dir).unwrap().into_iter().map(|number| segment::path(&dir, number)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_nothing_is_lost_or_overtaken_while_the_broker_comes_and_goes() {
+    const CUSTOMERS: u16 = 24;
+    const TEXTS: u32 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, 64 * MIB);
+    let broker = Tray::new(false, 7);
+    let durable = Arc::new(Durable::new(Arc::clone(&broker) as Arc<dyn Broker>, Some(ground.spool.clone())));
+    let stop = Shutdown::new(Duration::ZERO);
+    let drain = Drain::new(ground.spool.clone(), Arc::clone(&broker) as Arc<dyn Broker>).run(stop.clone());
+    let drain = tokio::spawn(drain);
+    let texting = (0..CUSTOMERS).map(|customer| {
+        let (durable, broker) = (Arc::clone(&durable), Arc::clone(&broker));
+        tokio::spawn(async move {
+            for number in (0..TEXTS).step_by(3) {
+                // A customer throws the switch, so that each change meets traffic.
+                if customer == 0 {
+                    broker.is_away.fetch_not(SeqCst);
+                }
+                // Three that arrive in order, each while those before it are under way.
+                let keep = |number| durable.keep(text(customer, number));
+                let kept = tokio::join!(biased; keep(number), keep(number + 1), keep(number + 2));
+                assert!(matches!(kept, (Ok(()), Ok(()), Ok(()))), "{kept:?}");
+            }
+        })
+    });
+    for customer in texting.collect::<Vec<_>>() {
+        customer.await.unwrap();
+    }
+    broker.is_away.fetch_and(false, SeqCst);
+    stop.start();
+    tokio::time::timeout(DEADLINE, drain).await.expect("it ends").unwrap();
+    ground.drain(&broker).await;
+    let expected: Vec<u32> = (0..TEXTS).collect();
+    let taken = broker.taken();
+    assert_eq!(taken.len(), usize::from(CUSTOMERS));
+    for (customer, numbers) in taken {
+        assert_eq!(numbers, expected, "customer {customer}");
+    }
+    assert!(segments(&dir, "0").is_empty(), "what is drained is deleted");
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn g1_what_a_dead_process_left_is_published_by_the_next_before_anything_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (Ground::open(&dir, MIB), Ground::open(&dir, MIB));
+    for number in 0..3 {
+        first.spool.append(&text(1, number)).await.unwrap();
+        second.spool.append(&text(2, number)).await.unwrap();
+    }
+    first.close().await;
+    second.close().await;
+    let next = Ground::open(&dir, MIB);
+    assert_eq!(next.intake.spool(), SpoolState::InUse(6));
+    let stripe = stripe(text(2, 3).key);
+    assert!(next.spool.is_in_the_way_of(stripe), "a new text waits behind those of a dead process");
+    next.spool.append(&text(2, 3)).await.unwrap();
+    let broker = Tray::new(false, 0);
+    next.drain(&broker).await;
+    assert_eq!(broker.taken(), BTreeMap::from([(1, vec![0, 1, 2]), (2, vec![0, 1, 2, 3])]));
+    assert!(!next.spool.is_in_the_way_of(stripe));
+    next.close().await;
+}
+
+#[tokio::test]
+async fn what_is_left_by_a_process_that_dies_later_is_found_by_a_living_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (living, dead) = (Ground::open(&dir, MIB), Ground::open(&dir, MIB));
+    dead.spool.append(&text(1, 0)).await.unwrap();
+    dead.close().await;
+    living.spool.commands.send(Command::Tend).await.unwrap();
+    living.spool.append(&text(1, 1)).await.unwrap();
+    let broker = Tray::new(false, 0);
+    living.drain(&broker).await;
+    assert_eq!(broker.taken(), BTreeMap::from([(1, vec![0, 1])]));
+    living.close().await;
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_until_it_is_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, 4096);
+    assert_eq!(ground.intake.spool(), SpoolState::Idle);
+    let mut taken = 0;
+    while ground.spool.append(&text(1, taken)).await.is_ok() {
+        taken += 1;
+    }
+    assert!((3..20).contains(&taken), "{taken} texts in 4 KiB");
+    assert_eq!(ground.intake.spool(), SpoolState::Full);
+    let broker = Tray::new(false, 0);
+    let size: u64 = segments(&dir, "0").iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(size <= 4096, "{size} bytes on disk");
+    ground.spool.append(&text(1, taken)).await.unwrap_err();
+    let stop = Shutdown::new(Duration::ZERO);
+    stop.start();
+    Drain::new(ground.spool.clone(), Arc::clone(&broker) as Arc<dyn Broker>).run(stop).await;
+    assert_eq!(broker.taken()[&1], (0..taken).collect::<Vec<_>>());
+    assert_eq!(ground.intake.spool(), SpoolState::Idle);
+    ground.spool.append(&text(1, taken)).await.unwrap();
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn g1_a_disk_that_fails_refuses_and_is_used_again_once_it_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, MIB);
+    let slot = directory(dir.path()).join("0");
+    // Works for root too, whom permissions do not stop.
+    fs::rename(&slot, dir.path().join("elsewhere")).unwrap();
+    let stripe = stripe(text(1, 0).key);
+    ground.spool.append(&text(1, 0)).await.unwrap_err();
+    assert_eq!(ground.intake.spool(), SpoolState::Failing);
+    assert!(!ground.spool.is_in_the_way_of(stripe), "nobody waits for what was refused");
+    fs::rename(dir.path().join("elsewhere"), &slot).unwrap();
+    ground.spool.commands.send(Command::Tend).await.unwrap();
+    ground.spool.append(&text(1, 1)).await.unwrap();
+    let broker = Tray::new(false, 0);
+    ground.drain(&broker).await;
+    assert_eq!(broker.taken(), BTreeMap::from([(1, vec![1])]));
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_is_laid_aside_and_the_next_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, 64 * MIB);
+    ground.spool.append(&text(1, 0)).await.unwrap();
+    ground.close().await;
+    let ground = Ground::open(&dir, 64 * MIB);
+    ground.spool.append(&text(2, 0)).await.unwrap();
+    let unreadable = segments(&dir, "0").remove(0);
+    fs::remove_file(&unreadable).unwrap();
+    fs::create_dir(&unreadable).unwrap();
+    let broker = Tray::new(false, 0);
+    ground.drain(&broker).await;
+    assert_eq!(broker.taken(), BTreeMap::from([(2, vec![0])]));
+    assert!(unreadable.with_extension("unreadable").exists());
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_drain_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, 64 * MIB);
+    for number in 0..6 {
+        ground.spool.append(&text(1, number)).await.unwrap();
+    }
+    // One conversation's are published one at a time: the first is taken, the rest refused.
+    let broker = Tray::new(false, 2);
+    let stop = Shutdown::new(Duration::ZERO);
+    stop.start();
+    Drain::new(ground.spool.clone(), Arc::clone(&broker) as Arc<dyn Broker>).run(stop).await;
+    ground.close().await;
+    let ground = Ground::open(&dir, 64 * MIB);
+    assert_eq!(ground.intake.spool(), SpoolState::InUse(5));
+    ground.drain(&broker).await;
+    assert_eq!(*broker.taken.lock().unwrap(), (0..6).map(|number| (1, number)).collect::<Vec<_>>());
+    ground.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Cuts or flips any byte of a segment on disk: everything before a cut, and all but the damaged record, comes out.
+    #[test]
+    fn g1_a_damaged_segment_gives_back_all_that_is_not_damaged(at in any::<prop::sample::Index>(), is_cut in any::<bool>()) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let ground = Ground::open(&dir, 64 * MIB);
+            for number in 0..4 {
+                ground.spool.append(&text(1, number)).await.unwrap();
+            }
+            ground.close().await;
+            let path = segments(&dir, "0").remove(0);
+            let mut bytes = fs::read(&path).unwrap();
+            let (at, record_bytes) = (at.index(bytes.len()), bytes.len() / 4);
+            let damaged = u32::try_from(at / record_bytes).unwrap();
+            if is_cut { bytes.truncate(at) } else { bytes[at] ^= 0x40 }
+            fs::write(&path, bytes).unwrap();
+            let ground = Ground::open(&dir, 64 * MIB);
+            ground.spool.append(&text(1, 4)).await.unwrap();
+            let broker = Tray::new(false, 0);
+            ground.drain(&broker).await;
+            let expected: Vec<u32> = (0..5).filter(|number| {
+                *number != damaged && (!is_cut || *number < damaged || *number == 4)
+            }).collect();
+            assert_eq!(broker.taken()[&1], expected);
+            ground.close().await;
+        });
+    }
+}
