@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use crate::broker::{Broker, Progress, Stage};
+use crate::broker::{Broker, Held, Progress, Stage};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::intake::{Intake, SpoolState};
@@ -55,7 +55,7 @@ impl Health {
         let (broker, store) = tokio::join!(within_time("broker", self.broker.check()), store);
         let stage = |(stage, progress): &(Stage, Arc<Progress>)| {
             let is_stuck = progress.is_stuck(self.clock.now(), STUCK_AFTER);
-            let held = progress.held();
+            let held = progress.held().messages;
             let moving = if is_stuck { Err(format!("stuck: {held} messages wait and none moves")) } else { Ok(()) };
             (stage.as_str(), moving)
         };
@@ -166,10 +166,16 @@ async fn metrics(State((health, recorder)): State<Operations>) -> Response {
         }
     }
     for (stage, progress) in &health.stages {
-        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-        metrics::gauge!("switchboard_held_messages", "stage" => stage.as_str()).set(progress.held() as f64);
+        hold_gauges(*stage, progress.held());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], recorder.render()).into_response()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn hold_gauges(stage: Stage, held: Held) {
+    metrics::gauge!("switchboard_held_messages", "stage" => stage.as_str()).set(held.messages as f64);
+    metrics::gauge!("switchboard_held_bytes", "stage" => stage.as_str()).set(held.bytes as f64);
+    metrics::gauge!("switchboard_resting_lanes", "stage" => stage.as_str()).set(held.resting as f64);
 }
 
 fn problem(status: StatusCode, detail: &str, checks: Map<String, Value>) -> Response {

@@ -1,11 +1,12 @@
-//! Delivers one part: asks the ledger, calls the provider, and decides what becomes of the part.
+//! Delivers one part: asks the ledger, calls the provider, and decides what becomes of the part. Between two tries the
+//! part rests in its lane, and nothing here waits for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::{Decision, Handler, Outcome, Reason};
+use common::broker::{Decision, Handler, Outcome, Reason, Stay};
 use common::clock::Clock;
 use common::failure::{Failure, FailureKind};
 use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
@@ -74,42 +75,36 @@ impl Deliverer {
         Ok(Self { routes, ledger, rates, clock, pace })
     }
 
-    async fn deliver(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
+    async fn deliver(&self, envelope: &mut Envelope, stay: Stay) -> Result<Decision, Halt> {
         let Some(route) = self.routes.get(&envelope.integration) else {
             let detail = "no integration has this id";
             return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
         };
+        let place = Place::of(envelope.key(), envelope.id);
+        let (call, failure) = match self.attempt(route, envelope, &place).await? {
+            Attempted::Done(outcome) => return Ok(Decision::done(outcome)),
+            Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
+            Attempted::Park(delay) => return self.park(&place, delay).await,
+            Attempted::Again(delay) => return Ok(Decision::rest(delay)),
+            Attempted::Failed(call, failure) => (call, failure),
+        };
         let mut backoff = self.pace.backoff.start();
         for _ in &envelope.attempts {
-            // A part that was parked goes on where its delays had got to.
+            // Tried before, here or elsewhere, it goes on where its delays had got to.
             backoff.next_delay(None);
         }
-        let place = Place::of(envelope.key(), envelope.id);
-        let mut waited = Duration::ZERO;
-        loop {
-            let (call, failure) = match self.attempt(route, envelope, &place).await? {
-                Attempted::Done(outcome) => return Ok(Decision::done(outcome)),
-                Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
-                Attempted::Park(delay) => return self.park(&place, delay).await,
-                Attempted::Again(delay) => {
-                    self.ledger.pause(delay).await?;
-                    continue;
-                }
-                Attempted::Failed(call, failure) => (call, failure),
-            };
-            envelope.record_attempt(self.clock.now(), &failure);
-            let delay = backoff.next_delay(failure.retry_after);
-            if failure.kind == FailureKind::Throttled {
-                self.rates.pause(number(envelope), delay, Instant::now());
-            }
-            let next = plan::after(call, &failure, envelope.attempts.len(), waited, delay, self.pace.in_lane);
-            report(route, envelope, &failure, &next);
-            match next {
-                Next::SetAside(reason) => return self.set_aside(&place, reason).await,
-                Next::Park(delay) => return self.park(&place, delay).await,
-                Next::Wait(delay) => self.ledger.pause(delay).await?,
-            }
-            waited += delay;
+        envelope.record_attempt(self.clock.now(), &failure);
+        let delay = backoff.next_delay(failure.retry_after);
+        if failure.kind == FailureKind::Throttled {
+            self.rates.pause(number(envelope), delay, Instant::now());
+        }
+        let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
+        let next = plan::after(call, &failure, envelope.attempts.len(), stay.rested, delay, in_lane);
+        report(route, envelope, &failure, &next);
+        match next {
+            Next::SetAside(reason) => self.set_aside(&place, reason).await,
+            Next::Park(delay) => self.park(&place, delay).await,
+            Next::Wait(delay) => Ok(Decision::rest(delay)),
         }
     }
 
@@ -241,8 +236,12 @@ impl Route {
 #[async_trait]
 impl Handler for Deliverer {
     async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        self.handle_in_lane(envelope, Stay::default()).await
+    }
+
+    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
         // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
-        self.deliver(envelope).await.unwrap_or_else(Decision::from)
+        self.deliver(envelope, stay).await.unwrap_or_else(Decision::from)
     }
 }
 

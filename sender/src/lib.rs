@@ -25,7 +25,11 @@ pub use plan::Pace;
 pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<(), Failure> {
     let public_url = config.ingress.public_url.as_deref();
     let deliverer = Deliverer::new(&config.integrations, public_url, &ports, shutdown.clone(), Pace::default())?;
-    let options = RunOptions { concurrency: config.sender.concurrency, progress: ports.progress.of(Stage::Outbound) };
+    let options = RunOptions {
+        concurrency: config.sender.concurrency,
+        progress: ports.progress.of(Stage::Outbound),
+        store: Some(ports.store),
+    };
     broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, ports.clock, shutdown).await;
     Ok(())
 }

@@ -141,7 +141,7 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// What follows when the `attempts`th try failed, after `waited` in this process; `delay` is what the backoff proposes.
+/// What follows when the `attempts`th try failed, after it rested for `waited` in this process; `delay` is what the backoff proposes.
 pub(crate) fn after(
     call: Call,
     failure: &Failure,

@@ -75,7 +75,7 @@ fn broker() -> Arc<EmbeddedBroker> {
 
 fn start(broker: &Arc<EmbeddedBroker>, handler: &Arc<Recorder>, grace: Duration) -> (Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new(grace);
-    let options = RunOptions { concurrency: 8, progress: Arc::new(Progress::default()) };
+    let options = RunOptions { concurrency: 8, progress: Arc::new(Progress::default()), store: None };
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
     let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
     (shutdown, tokio::spawn(running))

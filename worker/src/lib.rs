@@ -41,7 +41,11 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         clock: ports.clock.clone(),
     };
     let receipts = ReceiptHandler::new(store, ports.clock.clone());
-    let options = |stage| RunOptions { concurrency: config.worker.concurrency, progress: ports.progress.of(stage) };
+    let options = |stage| RunOptions {
+        concurrency: config.worker.concurrency,
+        progress: ports.progress.of(stage),
+        store: Some(ports.store.clone()),
+    };
     let (turn_options, receipt_options) = (options(Stage::Inbound), options(Stage::Receipts));
     let Ports { broker, clock, .. } = ports;
     tokio::join!(

@@ -15,11 +15,27 @@ pub trait Handler: Send + Sync {
     /// Decides about `envelope`. Attempts it records in the envelope travel on with a retry or a dead letter.
     async fn handle(&self, envelope: &mut Envelope) -> Decision;
 
+    /// Decides about `envelope` as [`Handler::handle`] does, told about its stay in this process: what the loop asks.
+    /// A handler that never decides to [rest](Settlement::Rest) need not care.
+    async fn handle_in_lane(&self, envelope: &mut Envelope, _stay: Stay) -> Decision {
+        self.handle(envelope).await
+    }
+
     /// How long `envelope` waits for more messages of its conversation, to be handled as one with them
     /// ([`Envelope::join`]); zero, unless a handler says otherwise, joins nothing.
     fn join_window(&self, _envelope: &Envelope) -> Duration {
         Duration::ZERO
     }
+}
+
+/// A message's stay in its lane, in this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stay {
+    /// How long it has rested here in all, by its own decisions.
+    pub rested: Duration,
+    /// So many lanes rest already that what can be parked should be: resting messages take the room in which others
+    /// could come.
+    pub is_crowded: bool,
 }
 
 /// What should happen now: publish `effects`, then settle.
@@ -36,6 +52,9 @@ pub struct Decision {
 pub enum Settlement {
     /// Finished, with this outcome.
     Done(Outcome),
+    /// Handle it again after this long, from here: its lane keeps it in front and rests, and its slot is free meanwhile.
+    /// What the handler changed in the envelope stays. Effects are not published; stopping gives it back at once.
+    Rest(Duration),
     /// Park it for at least this long; it is a new attempt when it comes back.
     RetryAfter(Duration),
     /// Set it aside for a person.
@@ -106,6 +125,12 @@ impl Decision {
     #[must_use]
     pub fn done(outcome: Outcome) -> Self {
         Self { effects: Vec::new(), settlement: Settlement::Done(outcome) }
+    }
+
+    /// Handle again after `delay`, from its lane.
+    #[must_use]
+    pub fn rest(delay: Duration) -> Self {
+        Self { effects: Vec::new(), settlement: Settlement::Rest(delay) }
     }
 
     /// Park for at least `delay`.

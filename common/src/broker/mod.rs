@@ -4,9 +4,11 @@
 //! [`Handler`], and only [`run()`] settles: it publishes the handler's effects, waits for confirms, then settles.
 
 mod handler;
+mod item;
 mod lanes;
 mod progress;
 mod run;
+mod suspects;
 mod topology;
 
 pub mod embedded;
@@ -21,8 +23,8 @@ use bytes::Bytes;
 use crate::failure::Failure;
 use crate::message::{ConversationKey, Envelope, MessageId};
 
-pub use handler::{Decision, Handler, Outcome, Reason, Settlement};
-pub use progress::Progress;
+pub use handler::{Decision, Handler, Outcome, Reason, Settlement, Stay};
+pub use progress::{Held, Progress};
 pub use run::{RunOptions, run};
 pub use topology::{DELAY_STEPS, Stage, Topology};
 

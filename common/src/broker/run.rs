@@ -11,23 +11,36 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::item::{Group, Item, LaneKey, Load, Suspicion};
 use super::lanes::Lanes;
-use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage};
+use super::progress::Held;
+use super::suspects::{Suspects, Verdict};
+use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage, Stay};
 use crate::clock::Clock;
-use crate::message::{ConversationKey, Envelope, Unreadable};
+use crate::message::Envelope;
 use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
+use crate::store::Store;
 
-/// How many messages are held for each one being handled: enough that a lane's next message is at hand.
+/// How many messages are held for each one being handled, so that a lane's next message is at hand; and at least.
 const HELD_PER_RUNNING: usize = 4;
+const LEAST_HELD: usize = 256;
+/// Nothing more is taken while payloads of this many bytes are held.
+const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
+/// The part of the messages held that may be at the head of resting lanes, as a divisor: beyond that it is crowded.
+const HELD_PER_RESTING: usize = 4;
 
 /// How a stage is worked on.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// How many messages are handled at a time, each of another conversation; at least 1.
+    /// How many messages are handled at a time, each of another conversation; at least 1. Once messages of a second
+    /// integration came, an eighth of it is kept from each of them for the others.
     pub concurrency: usize,
     /// Told what is held and when something moved.
     pub progress: Arc<Progress>,
+    /// Where it is written down that a message is handled which may end the process; `None` writes nothing, and such a
+    /// message is handed out for ever.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 /// Hands the messages of `stage` to `handler`, one at a time for each conversation, until `shutdown`; then finishes
@@ -41,43 +54,41 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let concurrency = options.concurrency.max(1);
-    // Per partition: with few partitions a worker still finds enough lanes, with many the total stays bounded below.
-    let prefetch = u16::try_from((concurrency / 8).max(2)).unwrap_or(u16::MAX);
-    let mut subscription = broker.subscribe(stage, prefetch);
-    let mut lanes = Lanes::new(concurrency);
+    let mut subscription = broker.subscribe(stage, prefetch(concurrency));
+    let suspects = Arc::new(Suspects::new(stage, options.store, &shutdown));
+    let worker = Worker { stage, handler, shutdown: shutdown.clone(), suspects };
+    let mut room = Room::new(concurrency);
     let mut running = JoinSet::new();
-    let worker = Worker { stage, handler, shutdown: shutdown.clone() };
+    let mut has_moved = true;
     loop {
-        while let Some((lane, mut burst)) = lanes.start_next(Instant::now()) {
-            let (worker, count) = (worker.clone(), burst.len());
-            // What a lost connection took back comes again, here or to somebody who may be at work on it already.
-            burst.retain(|item: &Item| item.delivery.is_ours());
-            running.spawn(async move { (lane, count, worker.work(burst).await) });
+        while let Some((lane, burst)) = room.lanes.start_next(Instant::now()) {
+            running.spawn(worker.clone().turn(lane, burst, room.is_crowded()));
         }
-        options.progress.hold(lanes.held(), clock.now());
+        options.progress.hold(room.held(), has_moved, clock.now());
+        has_moved = false;
         tokio::select! {
             () = shutdown.started() => break,
-            Some(ended) = running.join_next(), if !running.is_empty() => close_lane(&mut lanes, ended),
-            delivery = subscription.next(), if lanes.held() < concurrency * HELD_PER_RUNNING => {
-                let item = Item::read(delivery);
-                let window = item.message.as_ref().map_or(Duration::ZERO, |message| worker.handler.join_window(message));
-                lanes.push(item.lane(), item, window, Instant::now());
-            }
-            () = rested(lanes.next_due()) => {}
+            Some(ended) = running.join_next(), if !running.is_empty() => has_moved = room.close_lane(ended),
+            delivery = subscription.next(), if room.has_room() => room.take(delivery, &*worker.handler),
+            () = rested(room.lanes.next_due()) => {}
         }
     }
-    info!(stage = stage.as_str(), held = lanes.held(), running = running.len(), "stops taking messages");
+    info!(stage = stage.as_str(), held = room.load.messages, running = running.len(), "stops taking messages");
     let finish = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(shutdown.grace(), finish).await.is_err() {
         warn!(stage = stage.as_str(), abandoned = running.len(), "gives back messages that were still being handled");
         running.abort_all();
         while running.join_next().await.is_some() {}
     }
+    worker.suspects.absolve_abandoned().await;
     subscription.close().await;
 }
 
-/// A lane's name: unreadable payloads have no conversation and share one lane.
-type LaneKey = Option<ConversationKey>;
+/// How many unsettled messages the broker may hand out of each partition. With few partitions a worker still finds enough
+/// lanes; with many, what is held is bounded by [`Room`], and what waits before it by this times the partitions.
+fn prefetch(concurrency: usize) -> u16 {
+    u16::try_from((concurrency / 8).clamp(2, 64)).unwrap_or(2)
+}
 
 /// Returns at `due`; never, if no lane rests.
 async fn rested(due: Option<Instant>) {
@@ -87,35 +98,93 @@ async fn rested(due: Option<Instant>) {
     }
 }
 
-fn close_lane(lanes: &mut Lanes<LaneKey, Item>, ended: Result<(LaneKey, usize, Settled), JoinError>) {
-    match ended {
-        Ok((lane, count, Settled::Yes)) => lanes.finished(lane, count, Instant::now()),
-        Ok((_, count, Settled::GivenBack)) => lanes.given_back(count),
-        // Handlers' panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
-        Err(error) => error!(%error, "a message's task ended by itself"),
+/// What is held, and how much may be.
+struct Room {
+    lanes: Lanes<Group, LaneKey, Item>,
+    load: Load,
+    most_messages: usize,
+}
+
+impl Room {
+    fn new(concurrency: usize) -> Self {
+        let most_messages = (concurrency * HELD_PER_RUNNING).max(LEAST_HELD);
+        Self { lanes: Lanes::new(concurrency), load: Load::default(), most_messages }
+    }
+
+    fn has_room(&self) -> bool {
+        self.load.messages < self.most_messages && self.load.bytes < MOST_HELD_BYTES
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.lanes.retrying() >= self.most_messages / HELD_PER_RESTING
+    }
+
+    fn held(&self) -> Held {
+        let Load { messages, bytes } = self.load;
+        Held { messages: messages as u64, bytes: bytes as u64, resting: self.lanes.retrying() as u64 }
+    }
+
+    fn take(&mut self, delivery: Delivery, handler: &dyn Handler) {
+        let item = Item::read(delivery);
+        self.load = self.load.plus(item.load());
+        let window = match &item.message {
+            // A suspect joins nothing: nobody else should die with it, or be set aside.
+            Ok(envelope) if item.suspicion == Suspicion::None => handler.join_window(envelope),
+            _ => Duration::ZERO,
+        };
+        self.lanes.push(item.group(), item.lane(), item, window, Instant::now());
+    }
+
+    /// Notes how a turn ended, and says whether that is progress.
+    fn close_lane(&mut self, ended: Result<Ended, JoinError>) -> bool {
+        let Ended { lane, load, settled } = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // Panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
+                error!(%error, "a message's task ended by itself");
+                return false;
+            }
+        };
+        self.load = self.load.minus(load);
+        match settled {
+            Settled::Yes => self.lanes.finished(lane, Instant::now()),
+            Settled::GivenBack => self.lanes.given_back(lane),
+            Settled::Again { item, after, is_progress } => {
+                self.load = self.load.plus(item.load());
+                self.lanes.again_at(lane, *item, Instant::now() + after);
+                return is_progress;
+            }
+        }
+        true
     }
 }
 
-struct Item {
-    delivery: Delivery,
-    message: Result<Envelope, Unreadable>,
+/// A lane's turn that ended, with what it had taken.
+struct Ended {
+    lane: LaneKey,
+    load: Load,
+    settled: Settled,
 }
 
-impl Item {
-    fn read(delivery: Delivery) -> Self {
-        let message = Envelope::decode(&delivery.payload);
-        Self { delivery, message }
-    }
-
-    fn lane(&self) -> LaneKey {
-        self.message.as_ref().ok().map(Envelope::key)
-    }
-}
-
-/// Whether the delivery is off its queue.
+/// Whether the deliveries are off their queue.
 enum Settled {
     Yes,
     GivenBack,
+    /// Not yet: `item` is to be handled again.
+    Again {
+        item: Box<Item>,
+        after: Duration,
+        /// Whether it was handled, and this is the decision.
+        is_progress: bool,
+    },
+}
+
+/// What follows from a handler's decision.
+enum Concluded {
+    /// Publish these, then settle, with this outcome.
+    Settle(Vec<Outgoing>, &'static str),
+    Rest(Duration),
+    GiveBack,
 }
 
 #[derive(Clone)]
@@ -123,45 +192,71 @@ struct Worker {
     stage: Stage,
     handler: Arc<dyn Handler>,
     shutdown: Shutdown,
+    suspects: Arc<Suspects>,
 }
 
 impl Worker {
-    /// Works on messages (or none) of one lane that run as one: the decision about the first, which the others joined,
-    /// settles them all. An unreadable message joins nothing.
-    async fn work(&self, burst: Vec<Item>) -> Settled {
-        let mut deliveries = Vec::with_capacity(burst.len());
-        let mut joined: Option<Envelope> = None;
-        let mut effects = Vec::new();
-        for Item { delivery, message } in burst {
-            match (message, &mut joined) {
-                (Ok(envelope), Some(first)) => first.join(envelope),
-                (Ok(envelope), None) => joined = Some(envelope),
-                (Err(unreadable), _) => effects.push(self.unreadable(&delivery.payload, &unreadable)),
-            }
-            deliveries.push(delivery);
-        }
-        let mut outcome = "dead";
-        if let Some(envelope) = joined {
-            let Some((decided, name)) = self.decide(envelope).await else { return Settled::GivenBack };
-            effects.extend(decided);
-            outcome = name;
-        }
-        // The effects go with the first: should we die before the others are settled, the ledger knows them.
-        for delivery in &deliveries {
-            if let Settled::GivenBack = self.settle(delivery, &std::mem::take(&mut effects)).await {
-                return Settled::GivenBack;
-            }
-            metrics::counter!("switchboard_messages_total", "stage" => self.stage.as_str(), "outcome" => outcome)
-                .increment(1);
-        }
-        Settled::Yes
+    /// A lane's turn. Should our own code panic outside the handler, the messages stay unsettled and nothing overtakes
+    /// them.
+    async fn turn(self, lane: LaneKey, burst: Vec<Item>, is_crowded: bool) -> Ended {
+        let load = Load::of(&burst);
+        let worked = AssertUnwindSafe(self.work(burst, is_crowded)).catch_unwind().await;
+        let settled = worked.unwrap_or_else(|_| {
+            error!(stage = self.stage.as_str(), "settling a message panicked; its conversation waits for a restart");
+            Settled::GivenBack
+        });
+        Ended { lane, load, settled }
     }
 
-    /// Asks the handler and turns its decision into messages to publish and the outcome's name; `None` gives back.
-    async fn decide(&self, mut envelope: Envelope) -> Option<(Vec<Outgoing>, &'static str)> {
-        let handled = AssertUnwindSafe(self.handler.handle(&mut envelope)).catch_unwind().await;
-        let Decision { mut effects, settlement } = handled
-            .unwrap_or_else(|_| Decision::dead_letter(Reason::new("crashed", "the handler panicked on this message")));
+    /// Works on messages (or none) of one lane that run as one: the decision about the first, which the others joined,
+    /// settles them all.
+    async fn work(&self, burst: Vec<Item>, is_crowded: bool) -> Settled {
+        let Some(mut item) = Item::joined(burst) else { return Settled::Yes };
+        let (trial, verdict) = match self.suspects.question(&mut item).await {
+            Verdict::Handle(trial) => (trial, None),
+            Verdict::Crashing(reason, trial) => (Some(trial), Some(reason)),
+            Verdict::Later(after) => return Settled::Again { item: Box::new(item), after, is_progress: false },
+            Verdict::GiveBack => return Settled::GivenBack,
+        };
+        let payload = item.payload();
+        let stay = Stay { rested: item.rested, is_crowded };
+        let concluded = match &mut item.message {
+            Ok(envelope) => {
+                let decision = match verdict {
+                    Some(reason) => Decision::dead_letter(reason),
+                    None => self.ask(envelope, stay).await,
+                };
+                self.conclude(envelope, decision)
+            }
+            Err(reason) => {
+                warn!(stage = self.stage.as_str(), size_bytes = payload.len(), %reason, "unreadable message dead-lettered");
+                Concluded::Settle(vec![unread(self.stage, reason.clone(), payload)], "dead")
+            }
+        };
+        let settled = match concluded {
+            Concluded::Settle(effects, outcome) => self.settle_all(&item.deliveries, effects, outcome).await,
+            Concluded::GiveBack => Settled::GivenBack,
+            Concluded::Rest(after) => {
+                item.rested = item.rested.saturating_add(after);
+                item.suspicion = Suspicion::None;
+                Settled::Again { item: Box::new(item), after, is_progress: true }
+            }
+        };
+        if let Some(trial) = trial {
+            self.suspects.absolve(trial).await;
+        }
+        settled
+    }
+
+    async fn ask(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
+        let handled = AssertUnwindSafe(self.handler.handle_in_lane(envelope, stay)).catch_unwind().await;
+        handled
+            .unwrap_or_else(|_| Decision::dead_letter(Reason::new("crashed", "the handler panicked on this message")))
+    }
+
+    /// Turns a decision into messages to publish and the outcome's name.
+    fn conclude(&self, envelope: &Envelope, decision: Decision) -> Concluded {
+        let Decision { mut effects, settlement } = decision;
         let ids = (envelope.id, envelope.integration.as_str());
         let outcome = match settlement {
             Settlement::Done(outcome) => {
@@ -170,28 +265,31 @@ impl Worker {
             }
             Settlement::RetryAfter(delay) => {
                 info!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
-                effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), &envelope));
+                effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), envelope));
                 "parked"
             }
             Settlement::DeadLetter(reason) => {
                 warn!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, reason = reason.name, detail = reason.detail, "message dead-lettered");
-                effects.push(Outgoing::new(Destination::Dead(self.stage, reason), &envelope));
+                effects.push(Outgoing::new(Destination::Dead(self.stage, reason), envelope));
                 "dead"
             }
-            Settlement::GiveBack => return None,
+            Settlement::Rest(delay) => return Concluded::Rest(delay),
+            Settlement::GiveBack => return Concluded::GiveBack,
         };
-        Some((effects, outcome))
+        Concluded::Settle(effects, outcome)
     }
 
-    fn unreadable(&self, payload: &Bytes, why: &Unreadable) -> Outgoing {
-        warn!(stage = self.stage.as_str(), size_bytes = payload.len(), reason = %why, "unreadable message dead-lettered");
-        Outgoing {
-            destination: Destination::Dead(self.stage, Reason::new("unreadable", why.to_string())),
-            id: None,
-            key: None,
-            trace: crate::telemetry::new_traceparent(),
-            payload: payload.clone(),
+    /// Settles `deliveries` one after the other. The effects go with the first: should we die before the others are
+    /// settled, the ledger knows them.
+    async fn settle_all(&self, deliveries: &[Delivery], mut effects: Vec<Outgoing>, outcome: &'static str) -> Settled {
+        for delivery in deliveries {
+            if let Settled::GivenBack = self.settle(delivery, &std::mem::take(&mut effects)).await {
+                return Settled::GivenBack;
+            }
+            metrics::counter!("switchboard_messages_total", "stage" => self.stage.as_str(), "outcome" => outcome)
+                .increment(1);
         }
+        Settled::Yes
     }
 
     /// Publishes and settles, as often as it takes: the decision is made, and a broker that refuses (away, full) slows
@@ -208,4 +306,10 @@ impl Worker {
             }
         }
     }
+}
+
+/// A payload that nobody could read, on its way to the dead letters.
+fn unread(stage: Stage, reason: Reason, payload: Bytes) -> Outgoing {
+    let trace = crate::telemetry::new_traceparent();
+    Outgoing { destination: Destination::Dead(stage, reason), id: None, key: None, trace, payload }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use common::broker::Handler as _;
 use common::failure::FailureKind;
 use common::integration::{IntelepeerAuth, UnknownOutcome};
 use simulator::intelepeer::TokenForm;

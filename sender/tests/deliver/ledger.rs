@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::Handler as _;
 use common::failure::Failure;
 use common::store::{Commit, Key, Record, Store, Write};
 use simulator::{Fault, Route};

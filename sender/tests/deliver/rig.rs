@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Decision, Handler as _, Outcome, Settlement};
+use common::broker::{Decision, Handler as _, Outcome, Settlement, Stay};
 use common::clock::Clock;
 use common::integration::{
     AssistantSettings, Integration, Integrations, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
@@ -104,10 +104,11 @@ impl Rig {
     }
 
     /// A fresh process, as it were: only the store remembers.
-    pub(crate) fn deliverer(&self) -> Deliverer {
+    pub(crate) fn deliverer(&self) -> InLane {
         let integrations: Integrations = [self.integration.clone()].into_iter().collect();
         let public_url = Some("https://sms.example.com");
-        Deliverer::new(&integrations, public_url, &self.ports, self.shutdown.clone(), self.pace).unwrap()
+        let deliverer = Deliverer::new(&integrations, public_url, &self.ports, self.shutdown.clone(), self.pace);
+        InLane { deliverer: deliverer.unwrap(), shutdown: self.shutdown.clone() }
     }
 
     /// The `index`th part of a reply, with these words.
@@ -146,6 +147,28 @@ impl Rig {
     }
 }
 
+/// A deliverer with the lane of one part, which rests between tries as the run loop has it rest.
+pub(crate) struct InLane {
+    deliverer: Deliverer,
+    shutdown: Shutdown,
+}
+
+impl InLane {
+    pub(crate) async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        let mut stay = Stay::default();
+        loop {
+            let decision = self.deliverer.handle_in_lane(envelope, stay).await;
+            let Settlement::Rest(delay) = decision.settlement else { return decision };
+            stay.rested += delay;
+            tokio::select! {
+                biased;
+                () = self.shutdown.started() => return Decision::give_back(),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+}
+
 /// No receipts: nobody here takes them.
 async fn start(mut config: SimulatorConfig) -> Simulator {
     config.receipts.steps.clear();
@@ -159,6 +182,7 @@ pub(crate) fn said(decision: &Decision) -> String {
         Settlement::Done(Outcome::Accepted) => "accepted".to_owned(),
         Settlement::Done(Outcome::Duplicate) => "duplicate".to_owned(),
         Settlement::Done(outcome) => format!("done: {}", outcome.as_str()),
+        Settlement::Rest(_) => "rest".to_owned(),
         Settlement::RetryAfter(_) => "retry".to_owned(),
         Settlement::DeadLetter(reason) => format!("dead: {}", reason.name),
         Settlement::GiveBack => "give back".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::broker::{Handler as _, Settlement};
+use common::broker::Settlement;
 use common::failure::FailureKind;
 use common::integration::ProviderSettings;
 use common::message::IntegrationId;

@@ -160,7 +160,7 @@ impl Tried {
 fn outcome(settlement: &Settlement) -> &'static str {
     match settlement {
         Settlement::Done(outcome) => outcome.as_str(),
-        Settlement::RetryAfter(_) => "retried",
+        Settlement::Rest(_) | Settlement::RetryAfter(_) => "retried",
         Settlement::DeadLetter(_) => "dead_lettered",
         Settlement::GiveBack => "given_back",
     }

@@ -6,25 +6,22 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{Depths, Destination, Outgoing, Reason, Stage};
-
-/// At most this many messages are read at a time, so memory stays flat however long the queue is.
-const FETCHED_AT_ONCE: u32 = 64;
+use crate::message::ConversationKey;
 
 /// At most this many parked messages move to their queue's end at a time.
 const RELEASED_AT_ONCE: u32 = 256;
 
+/// Whose order a message belongs to; payloads nobody could read have one of their own.
+pub(super) type Conversation = Option<ConversationKey>;
+
 /// A message as it lies in the queue.
+#[derive(Debug)]
 pub(super) struct Queued {
     pub(super) number: i64,
+    pub(super) conversation: Conversation,
     pub(super) payload: Bytes,
-}
-
-/// What a look into a stage's queue found.
-pub(super) struct Fetched {
-    /// The next messages, oldest first.
-    pub(super) messages: Vec<Queued>,
-    /// When the next parked message is due.
-    pub(super) next_due_ms: Option<i64>,
+    /// How often it was read before and not settled.
+    pub(super) times: u32,
 }
 
 /// Whether messages were taken.
@@ -67,22 +64,6 @@ pub(super) fn settle(
         insert(connection, effects, now_ms)?;
     }
     Ok(Taken::All)
-}
-
-/// Moves parked messages that are due to the end of the queue, then reads the next ones after `after`.
-pub(super) fn fetch(connection: &Connection, stage: Stage, after: i64, now_ms: i64) -> rusqlite::Result<Fetched> {
-    const SELECT: &str =
-        "SELECT number, payload FROM messages WHERE stage = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
-    if next_due_ms(connection, stage)?.is_some_and(|due_ms| due_ms <= now_ms) {
-        release_due(connection, stage, now_ms)?;
-    }
-    let queued =
-        |row: &rusqlite::Row<'_>| Ok(Queued { number: row.get(0)?, payload: Bytes::from(row.get::<_, Vec<u8>>(1)?) });
-    let messages = connection
-        .prepare_cached(SELECT)?
-        .query_map(params![stage.as_str(), after, FETCHED_AT_ONCE], queued)?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(Fetched { messages, next_due_ms: next_due_ms(connection, stage)? })
 }
 
 /// How much lies where, from the counters.
@@ -170,12 +151,14 @@ fn names(message: &Outgoing) -> (Option<String>, Option<String>) {
     (message.id.map(|id| id.to_string()), message.key.map(|key| key.to_hex()))
 }
 
-fn next_due_ms(connection: &Connection, stage: Stage) -> rusqlite::Result<Option<i64>> {
+/// When the next parked message of `stage` is due.
+pub(super) fn next_due_ms(connection: &Connection, stage: Stage) -> rusqlite::Result<Option<i64>> {
     const SELECT: &str = "SELECT due_at_ms FROM delayed WHERE stage = ?1 ORDER BY due_at_ms LIMIT 1";
     connection.prepare_cached(SELECT)?.query_row([stage.as_str()], |row| row.get(0)).optional()
 }
 
-fn release_due(connection: &Connection, stage: Stage, now_ms: i64) -> rusqlite::Result<()> {
+/// Moves parked messages that are due to the end of the queue, some at a time.
+pub(super) fn release_due(connection: &Connection, stage: Stage, now_ms: i64) -> rusqlite::Result<()> {
     const MOVE: &str = "INSERT INTO messages (stage, id, key, trace, payload)
         SELECT stage, id, key, trace, payload FROM delayed
         WHERE stage = ?1 AND due_at_ms <= ?2 ORDER BY due_at_ms, number LIMIT ?3";
@@ -196,6 +179,9 @@ fn whole_ms(delay: Duration) -> i64 {
 mod tests {
     use proptest::prelude::*;
 
+    use std::collections::HashMap;
+
+    use super::super::read::{self, Position};
     use super::*;
     use crate::store::embedded::migrated;
 
@@ -256,7 +242,7 @@ mod tests {
     }
 
     fn look(connection: &Connection, stage: Stage, now_ms: i64) -> Vec<(i64, u32)> {
-        let fetched = fetch(connection, stage, 0, now_ms).unwrap();
+        let fetched = read::fetch(connection, stage, Position::default(), HashMap::new(), now_ms).unwrap();
         let text = |queued: &Queued| std::str::from_utf8(&queued.payload).unwrap().parse().unwrap();
         fetched.messages.iter().map(|queued| (queued.number, text(queued))).collect()
     }
@@ -311,12 +297,14 @@ mod tests {
         for text in 0..600 {
             publish(&connection, Destination::Delayed(Stage::Outbound, Duration::from_millis(5)), text, 0);
         }
-        let (mut seen, mut after) = (Vec::new(), 0);
+        let (mut seen, mut position) = (Vec::new(), Position::default());
         loop {
-            let fetched = fetch(&connection, Stage::Outbound, after, 5).unwrap();
-            let Some(last) = fetched.messages.last() else { break };
+            let fetched = read::fetch(&connection, Stage::Outbound, position, HashMap::new(), 5).unwrap();
+            if fetched.messages.is_empty() {
+                break;
+            }
             assert!(fetched.messages.len() <= 64);
-            after = last.number;
+            position = fetched.position;
             seen.extend(fetched.messages.iter().map(|m| String::from_utf8(m.payload.to_vec()).unwrap()));
         }
         assert_eq!(seen, (0..600).map(|text| text.to_string()).collect::<Vec<_>>());

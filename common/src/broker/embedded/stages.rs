@@ -1,12 +1,14 @@
 //! What the embedded broker remembers about each stage while the process lives: whose turn it is to consume, that
-//! something arrived, and what was handed out before.
+//! something arrived, and what the consumer holds.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::super::Stage;
+use super::queue::{Conversation, Queued};
 
 /// All stages.
 #[derive(Debug, Default)]
@@ -23,17 +25,20 @@ pub(super) struct StageState {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// Something was added to the queue or to the parked messages. Keeps one wake-up for a consumer that is busy.
     pub(super) arrived: Notify,
-    /// How often the messages that were given back had been handed out, by number. A consumer holds a bounded number of
-    /// messages and takes the given back ones first, so this stays small.
-    given_back: Mutex<BTreeMap<i64, u32>>,
 }
 
-/// What one subscription has handed out and not settled: how often each was handed out before, by number.
+/// What one subscription has read and not settled.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    numbers: Mutex<BTreeMap<i64, u32>>,
+    read: Mutex<Read>,
     /// One was settled. Keeps one wake-up for a consumer that is busy.
     pub(super) settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    conversations: HashMap<i64, Conversation>,
+    counts: HashMap<Conversation, usize>,
 }
 
 impl Stages {
@@ -53,31 +58,39 @@ impl Stages {
     }
 }
 
-impl StageState {
-    /// Notes that `held` holds message `number` now; returns how often it was handed out before.
-    pub(super) fn hand_out(&self, number: i64, held: &Held) -> u32 {
-        let before = locked(&self.given_back).remove(&number).unwrap_or_default();
-        locked(&held.numbers).insert(number, before);
-        before
+impl Held {
+    /// Notes that `messages` were read.
+    pub(super) fn add(&self, messages: &[Queued]) {
+        let Read { conversations, counts } = &mut *locked(&self.read);
+        for message in messages {
+            if conversations.insert(message.number, message.conversation).is_none() {
+                *counts.entry(message.conversation).or_default() += 1;
+            }
+        }
     }
 
     /// Forgets a message that is off the queue.
-    pub(super) fn forget(&self, number: i64, held: &Held) {
-        locked(&self.given_back).remove(&number);
-        locked(&held.numbers).remove(&number);
-        held.settled.notify_one();
+    pub(super) fn forget(&self, number: i64) {
+        let Read { conversations, counts } = &mut *locked(&self.read);
+        if let Some(conversation) = conversations.remove(&number)
+            && let Entry::Occupied(mut count) = counts.entry(conversation)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.settled.notify_one();
     }
 
-    /// Gives back everything `held` holds.
-    pub(super) fn give_back(&self, held: &Held) {
-        let numbers = std::mem::take(&mut *locked(&held.numbers));
-        locked(&self.given_back).extend(numbers.into_iter().map(|(number, before)| (number, before.saturating_add(1))));
-    }
-}
-
-impl Held {
+    /// How many there are.
     pub(super) fn count(&self) -> usize {
-        locked(&self.numbers).len()
+        locked(&self.read).conversations.len()
+    }
+
+    /// How many there are of each conversation.
+    pub(super) fn of_each(&self) -> HashMap<Conversation, usize> {
+        locked(&self.read).counts.clone()
     }
 }
 

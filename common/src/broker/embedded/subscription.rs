@@ -1,6 +1,7 @@
 //! A consumer of one stage of the embedded broker.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 
 use super::super::{Delivery, Outgoing, Settler, Stage, Subscription};
-use super::queue::{self, Fetched, Queued, Taken};
+use super::queue::{self, Queued, Taken};
+use super::read::{self, Fetched, Position};
 use super::stages::{Held, StageState};
 use super::{EmbeddedBroker, refuse_if_full, touched};
 use crate::failure::Failure;
@@ -21,6 +23,9 @@ const HELD_PER_PREFETCH: usize = 64;
 /// are suspended.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// A look into the queue on its way.
+type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send>>;
+
 /// One subscriber. It is handed deliveries from when its turn comes until it is closed or dropped.
 pub(super) struct EmbeddedSubscription {
     broker: EmbeddedBroker,
@@ -30,8 +35,10 @@ pub(super) struct EmbeddedSubscription {
     turn: Option<OwnedMutexGuard<()>>,
     /// Read but not handed out yet.
     ready: VecDeque<Queued>,
-    /// The number of the last message read.
-    read_up_to: i64,
+    position: Position,
+    fetching: Option<Fetching>,
+    /// Nothing was left to read, and when the next parked message is due, if there is one.
+    at_end: Option<Option<i64>>,
     held: Arc<Held>,
     backoff: Backoff,
 }
@@ -45,51 +52,60 @@ impl EmbeddedSubscription {
             most_held: usize::from(prefetch.max(1)) * HELD_PER_PREFETCH,
             turn: None,
             ready: VecDeque::new(),
-            read_up_to: 0,
+            position: Position::default(),
+            fetching: None,
+            at_end: None,
             held: Arc::default(),
             backoff: RetryPolicy::NEAR.start(),
         }
     }
 
     fn hand_out(&self, message: Queued) -> Delivery {
-        let redeliveries = self.state.hand_out(message.number, &self.held);
-        let settler = EmbeddedSettler {
-            broker: self.broker.clone(),
-            state: Arc::clone(&self.state),
-            number: message.number,
-            held: Arc::clone(&self.held),
-        };
-        Delivery { payload: message.payload, redeliveries, settler: Box::new(settler) }
+        let settler =
+            EmbeddedSettler { broker: self.broker.clone(), number: message.number, held: Arc::clone(&self.held) };
+        Delivery { payload: message.payload, redeliveries: message.times, settler: Box::new(settler) }
     }
 
-    /// Reads the next messages; waits a while when there are none.
+    /// Reads the next messages, once there may be some.
     async fn refill(&mut self) {
-        let (stage, after, now_ms) = (self.stage, self.read_up_to, self.broker.now_ms());
-        match self.broker.database.run(move |connection| queue::fetch(connection, stage, after, now_ms)).await {
-            Ok(Fetched { messages, next_due_ms }) => {
+        if let Some(next_due_ms) = self.at_end {
+            self.wait(next_due_ms).await;
+            self.at_end = None;
+        }
+        // What is read counts as held, so a look that has begun is not given up when whoever waits for it is.
+        let fetching = self.fetching.get_or_insert_with(|| {
+            let (stage, now_ms, position) = (self.stage, self.broker.now_ms(), self.position.clone());
+            let (database, held) = (self.broker.database.clone(), self.held.of_each());
+            let fetch = move |connection: &rusqlite::Connection| read::fetch(connection, stage, position, held, now_ms);
+            Box::pin(async move { database.run(fetch).await })
+        });
+        let fetched = fetching.await;
+        self.fetching = None;
+        match fetched {
+            Ok(Fetched { messages, position, is_at_end, next_due_ms }) => {
                 self.backoff.reset();
-                match messages.last() {
-                    Some(last) => {
-                        self.read_up_to = last.number;
-                        self.ready.extend(messages);
-                    }
-                    None => self.wait(next_due_ms).await,
-                }
+                self.held.add(&messages);
+                self.position = position;
+                self.at_end = (messages.is_empty() && is_at_end).then_some(next_due_ms);
+                self.ready.extend(messages);
             }
             Err(failure) => {
-                tracing::warn!(stage = stage.as_str(), %failure, "cannot read a queue");
+                tracing::warn!(stage = self.stage.as_str(), %failure, "cannot read a queue");
                 tokio::time::sleep(self.backoff.next_delay(None)).await;
             }
         }
     }
 
-    async fn wait(&self, next_due_ms: Option<i64>) {
-        let Some(due_ms) = next_due_ms else { return self.state.arrived.notified().await };
-        let left_ms = u64::try_from(due_ms.saturating_sub(self.broker.now_ms())).unwrap_or_default();
-        let sleep = tokio::time::sleep(Duration::from_millis(left_ms).min(LONGEST_SLEEP));
+    async fn wait(&mut self, next_due_ms: Option<i64>) {
+        let due = async {
+            let Some(due_ms) = next_due_ms else { return std::future::pending().await };
+            let left_ms = u64::try_from(due_ms.saturating_sub(self.broker.now_ms())).unwrap_or_default();
+            tokio::time::sleep(Duration::from_millis(left_ms).min(LONGEST_SLEEP)).await;
+        };
         tokio::select! {
             () = self.state.arrived.notified() => {}
-            () = sleep => {}
+            () = self.held.settled.notified(), if self.position.lags() => {}
+            () = due => {}
         }
     }
 }
@@ -97,12 +113,12 @@ impl EmbeddedSubscription {
 #[async_trait]
 impl Subscription for EmbeddedSubscription {
     async fn next(&mut self) -> Delivery {
-        // Nothing that was read is lost when this is cancelled: fields change only after the last await of a step.
+        // Nothing that was read is lost when this is cancelled: it is in a field by the next await.
         loop {
             if self.turn.is_none() {
                 self.turn = Some(Arc::clone(&self.state.turn).lock_owned().await);
             }
-            if self.held.count() >= self.most_held {
+            if self.held.count() - self.ready.len() >= self.most_held {
                 self.held.settled.notified().await;
             } else if let Some(message) = self.ready.pop_front() {
                 return self.hand_out(message);
@@ -112,19 +128,21 @@ impl Subscription for EmbeddedSubscription {
         }
     }
 
-    async fn close(self: Box<Self>) {}
-}
-
-impl Drop for EmbeddedSubscription {
-    /// Closing is dropping: what is held goes back before the turn passes on, and the next consumer reads from the start.
-    fn drop(&mut self) {
-        self.state.give_back(&self.held);
+    /// What is held goes back before the turn passes on, and the next consumer reads from the start.
+    async fn close(self: Box<Self>) {
+        if self.turn.is_none() {
+            return;
+        }
+        let stage = self.stage;
+        let given_back = self.broker.database.run(move |connection| read::give_back(connection, stage)).await;
+        if let Err(failure) = given_back {
+            tracing::warn!(stage = stage.as_str(), %failure, "what is given back will look as if nobody had");
+        }
     }
 }
 
 struct EmbeddedSettler {
     broker: EmbeddedBroker,
-    state: Arc<StageState>,
     number: i64,
     held: Arc<Held>,
 }
@@ -134,12 +152,12 @@ impl Settler for EmbeddedSettler {
     async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
         let (number, row_limit, now_ms) = (self.number, self.broker.row_limit, self.broker.now_ms());
         let (effects, touched) = (effects.to_vec(), touched(effects));
-        let (stages, state, held) = (Arc::clone(&self.broker.stages), Arc::clone(&self.state), Arc::clone(&self.held));
+        let (stages, held) = (Arc::clone(&self.broker.stages), Arc::clone(&self.held));
         let settle =
             move |connection: &rusqlite::Connection| queue::settle(connection, number, &effects, row_limit, now_ms);
         let then = move |taken: &Taken| {
             if *taken == Taken::All {
-                state.forget(number, &held);
+                held.forget(number);
                 stages.wake(&touched);
             }
         };

@@ -10,8 +10,9 @@ use crate::failure::Failure;
 
 /// No queue grows beyond this many messages: its publishers are refused then.
 const MAX_LENGTH: i64 = 1_000_000;
-/// A message that its consumers' channels died with this many times is a dead letter: it may be what kills them.
-const DELIVERY_LIMIT: i64 = 20;
+/// A message that its consumers' channels ended with this many times is a dead letter: the last resort. Deploys and lost
+/// connections count too, so whoever holds messages finds the one that kills it long before (`broker/suspects.rs`).
+const DELIVERY_LIMIT: i64 = 1_000;
 /// Dead letters are looked at and given back by operators as often as they like; 4.0 would drop them after 20 times.
 const NO_DELIVERY_LIMIT: i64 = 2_000_000_000;
 /// How long, in ms, RabbitMQ 4.3 waits for a consumer whose node died before the next one becomes active. It would be

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// Each release appends its changes; a step that was released is never edited.
-const STEPS: [&str; 1] = [r"
+const STEPS: [&str; 2] = [
+    r"
 -- Records of the store. A put replaces the row, so its version is new and, by AUTOINCREMENT, never seen before.
 CREATE TABLE records (
     version       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -83,7 +84,23 @@ END;
 
 -- The one row that readiness checks write.
 CREATE TABLE probe (only INTEGER PRIMARY KEY CHECK (only = 1), checks INTEGER NOT NULL);
-"];
+",
+    r"
+-- A consumer that has enough of a conversation passes it over and comes back to it.
+CREATE INDEX messages_by_conversation ON messages (stage, key, number);
+
+-- What a consumer has read and not settled, and how often it was read before. A row that outlives its process says that
+-- the message was held when that died; who stops in good order leaves none.
+CREATE TABLE held (
+    number INTEGER PRIMARY KEY,
+    stage  TEXT    NOT NULL,
+    times  INTEGER NOT NULL
+);
+CREATE TRIGGER held_out AFTER DELETE ON messages BEGIN
+    DELETE FROM held WHERE number = OLD.number;
+END;
+",
+];
 
 /// Why a file cannot be brought up to date.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,7 @@ fn ending(settlement: &Settlement) -> &str {
         Settlement::Done(Outcome::Refused(rule)) => rule,
         Settlement::Done(outcome) => outcome.as_str(),
         Settlement::DeadLetter(reason) => reason.name,
+        Settlement::Rest(_) => "rest",
         Settlement::RetryAfter(_) => "retry after",
         Settlement::GiveBack => "give back",
     }
