@@ -58,7 +58,10 @@ impl Backend {
     /// The servers that the tests of this process share.
     #[must_use]
     pub fn shared_servers() -> Self {
-        Self::Servers { amqp: vec![servers::shared_amqp_url().to_owned()], redis: servers::shared_redis_url().to_owned() }
+        Self::Servers {
+            amqp: vec![servers::shared_amqp_url().to_owned()],
+            redis: servers::shared_redis_url().to_owned(),
+        }
     }
 }
 
