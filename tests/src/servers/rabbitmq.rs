@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tempfile::TempDir;
 
 use super::{finish_script, run_script, script};
@@ -79,8 +79,10 @@ impl RabbitMqServer {
     }
 
     /// Its port, which is in its node name too.
-    fn port(&self) -> Option<&str> {
-        self.url.rsplit_once(':')?.1.split('/').next()
+    #[must_use]
+    pub fn port(&self) -> &str {
+        let port = self.url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next());
+        port.unwrap_or_default()
     }
 
     /// Stops it as an operator would.
@@ -190,18 +192,5 @@ impl RabbitMqCluster {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url.clone()).collect()
-    }
-
-    /// Which of the nodes, counted from 0, leads `queue`.
-    ///
-    /// # Errors
-    /// When node 0 is not running or the queue is not there.
-    pub fn leader_of(&self, queue: &str) -> Result<usize> {
-        let node = self.nodes.first().context("a cluster has nodes")?;
-        let listed = node.ctl(&["list_queues", "--no-table-headers", "name", "leader"])?;
-        let line = listed.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-        let leader = line.with_context(|| format!("no queue {queue} among: {listed}"))?;
-        let leads = |node: &RabbitMqServer| node.port().is_some_and(|port| leader.contains(port));
-        self.nodes.iter().position(leads).with_context(|| format!("{leader} is no node of ours"))
     }
 }
