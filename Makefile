@@ -16,6 +16,7 @@ up: ## the same with RabbitMQ and Redis, in containers
 
 test: ## run every test, with private RabbitMQ and Redis servers and the providers' own SDKs
 	scripts/sdk-venv
+	@scripts/newer-rabbitmq install || echo "make test: what needs a newer RabbitMQ will NOT be tested"
 	scripts/test-servers run cargo test --workspace --locked
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates

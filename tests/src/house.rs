@@ -50,8 +50,8 @@ pub enum Backend {
     Embedded,
     /// RabbitMQ and Redis.
     Servers {
-        /// RabbitMQ's URL.
-        amqp: String,
+        /// RabbitMQ's URLs, one for each node.
+        amqp: Vec<String>,
         /// Redis's URL.
         redis: String,
     },
@@ -61,7 +61,10 @@ impl Backend {
     /// The servers that the tests of this process share.
     #[must_use]
     pub fn shared_servers() -> Self {
-        Self::Servers { amqp: servers::shared_amqp_url().to_owned(), redis: servers::shared_redis_url().to_owned() }
+        Self::Servers {
+            amqp: vec![servers::shared_amqp_url().to_owned()],
+            redis: servers::shared_redis_url().to_owned(),
+        }
     }
 }
 
@@ -153,7 +156,7 @@ impl House {
         config.ingress.spool_limit_bytes = blueprint.spool_limit_bytes;
         config.shutdown_grace = Duration::from_secs(10);
         if let Backend::Servers { amqp, redis } = &blueprint.backend {
-            config.broker.url = BrokerUrl::Amqp(vec![amqp.as_str().into()]);
+            config.broker.url = BrokerUrl::Amqp(amqp.iter().map(|url| url.as_str().into()).collect());
             config.store.url = StoreUrl::Redis(redis.as_str().into());
         }
         let ports = Ports::open(&config, Clock::system()).expect("the ports open");

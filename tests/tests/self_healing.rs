@@ -23,7 +23,7 @@ impl Servers {
     }
 
     fn backend(&self) -> Backend {
-        Backend::Servers { amqp: self.rabbitmq.url().to_owned(), redis: self.redis.url().to_owned() }
+        Backend::Servers { amqp: vec![self.rabbitmq.url().to_owned()], redis: self.redis.url().to_owned() }
     }
 }
 

@@ -111,4 +111,16 @@ impl Topology {
     pub fn probe(&self) -> String {
         format!("{}.probe", self.prefix)
     }
+
+    /// The queue, always empty, that tells which number of partitions is in force.
+    #[must_use]
+    pub fn in_force(&self) -> String {
+        format!("{}.partitions", self.prefix)
+    }
+
+    /// The exclusive queue of whoever is just changing that number.
+    #[must_use]
+    pub fn in_force_lock(&self) -> String {
+        format!("{}.partitions.lock", self.prefix)
+    }
 }

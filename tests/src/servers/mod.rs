@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::rabbitmq::RabbitMqServer;
+pub use self::rabbitmq::{RabbitMqCluster, RabbitMqServer, Release};
 pub use self::redis::RedisServer;
 
 /// The URL of a RabbitMQ that all tests of this process may use, each with its own prefix.
@@ -72,8 +72,12 @@ fn script() -> PathBuf {
 
 /// Runs a command of the script about the server that lives in `dir`, and returns what it printed.
 fn run_script(command: &str, dir: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(script()).arg(command).arg(dir).args(arguments).stdin(Stdio::null()).output()?;
+    finish_script(Command::new(script()).arg(command).arg(dir).args(arguments), command)
+}
+
+fn finish_script(script: &mut Command, command: &str) -> Result<String> {
+    let output = script.stdin(Stdio::null()).output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command} {arguments:?}: {}: {errors}", output.status);
+    ensure!(output.status.success(), "{command}: {}: {errors}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,26 +1,75 @@
-//! A RabbitMQ node of one test's own, to be broken as the test likes.
+//! A RabbitMQ node or cluster of one test's own, to be broken as the test likes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use tempfile::TempDir;
 
-use super::run_script;
+use super::{finish_script, run_script, script};
+
+/// Which RabbitMQ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// What the other tests use: the machine's own, unless `TEST_RABBITMQ` says otherwise.
+    Usual,
+    /// The one that `scripts/newer-rabbitmq` installed.
+    Newer,
+}
+
+impl Release {
+    /// The newer release; `None`, said loudly, where it is not installed.
+    #[must_use]
+    pub fn newer() -> Option<Self> {
+        let installed = Command::new(script().with_file_name("newer-rabbitmq")).arg("path").output();
+        if installed.is_ok_and(|output| output.status.success()) {
+            return Some(Self::Newer);
+        }
+        eprintln!("SKIPPED: no newer RabbitMQ here, `scripts/newer-rabbitmq install` makes one");
+        None
+    }
+
+    /// The newer release where it is installed, and the usual one elsewhere.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::newer().unwrap_or(Self::Usual)
+    }
+
+    fn start(self, command: &str, dir: &Path) -> Result<String> {
+        let mut start = Command::new(script());
+        if self == Self::Newer {
+            start.env("TEST_RABBITMQ", "newer");
+        }
+        finish_script(start.arg(command).arg(dir), command)
+    }
+}
 
 /// A private RabbitMQ node; it ends, with all it holds, when dropped. Its calls block for up to some seconds.
 #[derive(Debug)]
 pub struct RabbitMqServer {
-    dir: TempDir,
+    dir: PathBuf,
     url: String,
+    /// Unless it is a cluster's, which removes it.
+    _directory: Option<TempDir>,
 }
 
 impl RabbitMqServer {
-    /// Starts a node.
+    /// Starts a node of the usual release.
     ///
     /// # Errors
     /// When RabbitMQ is not installed or does not come up within 90 s.
     pub fn start() -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let url = run_script("rabbitmq-start", dir.path(), &[])?;
-        Ok(Self { dir, url })
+        Self::start_release(Release::Usual)
+    }
+
+    /// Starts a node of `release`.
+    ///
+    /// # Errors
+    /// When it is not installed or does not come up within 90 s.
+    pub fn start_release(release: Release) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let url = release.start("rabbitmq-start", directory.path())?;
+        Ok(Self { dir: directory.path().to_owned(), url, _directory: Some(directory) })
     }
 
     /// Where to reach it, also after a restart.
@@ -29,12 +78,19 @@ impl RabbitMqServer {
         &self.url
     }
 
+    /// Its port, which is in its node name too.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        let port = self.url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next());
+        port.unwrap_or_default()
+    }
+
     /// Stops it as an operator would.
     ///
     /// # Errors
     /// When it does not stop.
     pub fn stop(&self) -> Result<()> {
-        run_script("rabbitmq-stop", self.dir.path(), &[]).map(drop)
+        run_script("rabbitmq-stop", &self.dir, &[]).map(drop)
     }
 
     /// Ends it with `kill -9`.
@@ -42,7 +98,7 @@ impl RabbitMqServer {
     /// # Errors
     /// When it does not end.
     pub fn kill(&self) -> Result<()> {
-        run_script("rabbitmq-kill", self.dir.path(), &[]).map(drop)
+        run_script("rabbitmq-kill", &self.dir, &[]).map(drop)
     }
 
     /// Starts it again with what it had on disk.
@@ -50,7 +106,23 @@ impl RabbitMqServer {
     /// # Errors
     /// When it does not come up within 90 s.
     pub fn start_again(&self) -> Result<()> {
-        run_script("rabbitmq-start", self.dir.path(), &[]).map(drop)
+        run_script("rabbitmq-start", &self.dir, &[]).map(drop)
+    }
+
+    /// Stops its clock (SIGSTOP): it keeps its connections and answers nothing.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn freeze(&self) -> Result<()> {
+        run_script("rabbitmq-freeze", &self.dir, &[]).map(drop)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn thaw(&self) -> Result<()> {
+        run_script("rabbitmq-thaw", &self.dir, &[]).map(drop)
     }
 
     /// Closes every client connection.
@@ -66,7 +138,7 @@ impl RabbitMqServer {
     /// # Errors
     /// When the command fails.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        run_script("rabbitmqctl", self.dir.path(), arguments)
+        run_script("rabbitmqctl", &self.dir, arguments)
     }
 
     /// Sets off (or clears) the memory alarm: the node then stops reading from whoever publishes.
@@ -84,5 +156,41 @@ impl Drop for RabbitMqServer {
         if let Err(error) = self.kill() {
             tracing::warn!("a test's rabbitmq may still be running: {error:#}");
         }
+    }
+}
+
+/// Three private nodes that are one cluster; they end, with all they hold, when dropped.
+#[derive(Debug)]
+pub struct RabbitMqCluster {
+    nodes: Vec<RabbitMqServer>,
+    _directory: TempDir,
+}
+
+impl RabbitMqCluster {
+    /// Starts three nodes of `release` and joins them.
+    ///
+    /// # Errors
+    /// When it is not installed or the nodes do not come up within 90 s.
+    pub fn start(release: Release) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let urls = release.start("rabbitmq-cluster", directory.path())?;
+        let node = |(number, url): (usize, &str)| RabbitMqServer {
+            dir: directory.path().join(number.to_string()),
+            url: url.to_owned(),
+            _directory: None,
+        };
+        Ok(Self { nodes: (1..).zip(urls.lines()).map(node).collect(), _directory: directory })
+    }
+
+    /// The three nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[RabbitMqServer] {
+        &self.nodes
+    }
+
+    /// The nodes' addresses.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url.clone()).collect()
     }
 }

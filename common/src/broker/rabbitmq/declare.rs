@@ -5,6 +5,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ExchangeKind};
 
 use super::failure;
+use super::step::{answer, step};
 use crate::broker::{DELAY_STEPS, Stage, Topology};
 use crate::failure::Failure;
 
@@ -26,7 +27,7 @@ pub(super) async fn everything(connection: &Connection, topology: &Topology) -> 
     if topology.delay(Stage::Outbound, "longest").len() > LONGEST_NAME {
         return Err(Failure::misconfigured("broker.prefix is too long for a queue name"));
     }
-    let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+    let channel = step("cannot open a channel", connection.create_channel()).await?;
     let declare = Declare { channel, topology };
     declare.dead_letters().await?;
     for stage in Stage::ALL {
@@ -87,19 +88,21 @@ impl Declare<'_> {
 
     async fn exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), Failure> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let declared = self.channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await;
+        let declaring = self.channel.exchange_declare(name.into(), kind, options, FieldTable::default());
+        let declared = answer(&format!("cannot declare exchange {name}"), declaring).await?;
         declared.map_err(|error| refused("exchange", name, &error))
     }
 
     async fn queue(&self, name: &str, arguments: FieldTable) -> Result<(), Failure> {
-        let declared = self.channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await;
+        let declaring = self.channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments);
+        let declared = answer(&format!("cannot declare queue {name}"), declaring).await?;
         declared.map(drop).map_err(|error| refused("queue", name, &error))
     }
 
     async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Failure> {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await;
-        bound.map_err(|error| refused("binding of queue", queue, &error))
+        let binding = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments);
+        step(&format!("cannot bind queue {queue}"), binding).await
     }
 }
 
@@ -151,5 +154,13 @@ fn probe_arguments() -> FieldTable {
     let mut arguments = quorum();
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments
+}
+
+/// A queue that holds nothing: its length limit is the number of partitions, see [`super::partitions`].
+pub(super) fn in_force_arguments(topology: &Topology) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(i64::from(topology.partitions)));
     arguments
 }

@@ -4,13 +4,13 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 
-use super::failure;
+use super::step::step;
 use crate::broker::{DELAY_STEPS, Depths, Stage, Topology};
 use crate::failure::Failure;
 
 /// The depths of all queues of `topology`: waiting messages only, RabbitMQ does not tell the held ones here.
 pub(super) async fn count(connection: &Connection, topology: &Topology) -> Result<Depths, Failure> {
-    let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+    let channel = step("cannot open a channel", connection.create_channel()).await?;
     let partitions = async |stage| {
         let mut sum = 0;
         for partition in 0..topology.partitions_of(stage) {
@@ -37,7 +37,7 @@ pub(super) async fn count(connection: &Connection, topology: &Topology) -> Resul
 
 async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failure> {
     let options = QueueDeclareOptions::durable().passive();
-    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-    let found = found.map_err(|error| failure::of_setup(&format!("cannot count queue {queue}"), &error))?;
+    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
+    let found = step(&format!("cannot count queue {queue}"), asking).await?;
     Ok(u64::from(found.message_count()))
 }

@@ -27,6 +27,11 @@ pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     reply_code(error) == Some(404)
 }
 
+/// Whether the broker says that a queue belongs to another connection.
+pub(super) fn is_locked(error: &lapin::Error) -> bool {
+    reply_code(error) == Some(405)
+}
+
 /// The broker's reply code, if the error is its reply.
 pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{Connection, Event};
-use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 
-use super::{declare, failure, node, version};
+use super::node::Nodes;
+use super::partitions::{self, Number, Presence};
+use super::{declare, failure, repartition, version};
 use crate::broker::Topology;
 use crate::failure::{Failure, FailureKind};
 use crate::retry::RetryPolicy;
@@ -51,10 +52,10 @@ enum State {
 
 impl Link {
     /// Starts connecting.
-    pub(super) fn start(urls: Vec<SecretString>, topology: Topology, purpose: Purpose) -> Self {
+    pub(super) fn start(nodes: Nodes, topology: Topology, purpose: Purpose) -> Self {
         let (sender, state) = watch::channel(State::Down(FailureKind::Transient, "not connected yet".to_owned()));
         let redeclare = Arc::new(Notify::new());
-        let supervisor = Supervisor { urls, topology, purpose, state: sender, redeclare: Arc::clone(&redeclare) };
+        let supervisor = Supervisor { nodes, topology, purpose, state: sender, redeclare: Arc::clone(&redeclare) };
         drop(tokio::spawn(supervisor.run()));
         Self { state, redeclare }
     }
@@ -83,7 +84,7 @@ impl Link {
 }
 
 struct Supervisor {
-    urls: Vec<SecretString>,
+    nodes: Nodes,
     topology: Topology,
     purpose: Purpose,
     state: watch::Sender<State>,
@@ -91,25 +92,26 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut backoff = RetryPolicy::NEAR.start();
         let mut logged = String::new();
         let mut is_first = true;
         loop {
-            let lost = tokio::select! {
-                () = self.state.closed() => return,
+            let state = self.state.clone();
+            let (was_up, why) = tokio::select! {
+                () = state.closed() => return,
                 lost = self.work(&mut is_first) => lost,
             };
-            let (was_up, why) = lost;
             if was_up {
                 backoff.reset();
                 logged.clear();
             }
-            // Once for each outage and reason, not for each attempt.
+            // Once for each outage and reason, not for each attempt, each node or each count in it.
             let text = why.to_string();
-            if text != logged {
+            let reason: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if reason != logged {
                 tracing::warn!(connection = self.purpose.connection_name(), "broker is away: {text}");
-                logged.clone_from(&text);
+                logged = reason;
             }
             self.state.send_replace(State::Down(why.kind, text));
             tokio::select! {
@@ -120,25 +122,47 @@ impl Supervisor {
     }
 
     /// Connects and works until the connection is lost; tells whether there was one, and why it ended.
-    async fn work(&self, is_first: &mut bool) -> (bool, Failure) {
-        let (connection, uri) = match node::connect(&self.urls, self.purpose.connection_name()).await {
+    async fn work(&mut self, is_first: &mut bool) -> (bool, Failure) {
+        let (connection, uri) = match self.nodes.connect(self.purpose.connection_name()).await {
             Ok(connected) => connected,
             Err(failure) => return (false, failure),
         };
         let connection = Arc::new(connection);
-        let declared = match self.purpose {
-            Purpose::Publish => declare::everything(&connection, &self.topology).await,
-            Purpose::Consume => Ok(()),
+        let mut presence = match self.prepare(&connection).await {
+            Ok(presence) => presence,
+            Err(failure) => return (false, failure),
         };
-        if let Err(failure) = declared {
-            return (false, failure);
-        }
         if std::mem::take(is_first) && self.purpose == Purpose::Consume {
             version::warn_if_old(&uri).await;
         }
         tracing::info!(connection = self.purpose.connection_name(), "broker connected");
         self.state.send_replace(State::Up(Arc::clone(&connection)));
-        (true, self.until_lost(&connection).await)
+        let lost = tokio::select! {
+            lost = self.until_lost(&connection) => lost,
+            () = presence.lost() => Failure::transient("the number of partitions in force may have changed"),
+        };
+        (true, lost)
+    }
+
+    /// Takes our place among those who live with our number of partitions, and declares what they use.
+    async fn prepare(&self, connection: &Connection) -> Result<Presence, Failure> {
+        let mut number = partitions::join(connection, &self.topology).await?;
+        if let (Number::Other(old), Purpose::Publish) = (&number, self.purpose) {
+            repartition::change(connection, &self.topology, *old).await?;
+            number = partitions::join(connection, &self.topology).await?;
+        }
+        let presence = match number {
+            Number::Ours(presence) => presence,
+            Number::Other(other) => {
+                let ours = self.topology.partitions;
+                let why = format!("broker.partitions is {ours} here but {other} is in force");
+                return Err(Failure::misconfigured(why));
+            }
+        };
+        if self.purpose == Purpose::Publish {
+            declare::everything(connection, &self.topology).await?;
+        }
+        Ok(presence)
     }
 
     async fn until_lost(&self, connection: &Arc<Connection>) -> Failure {

@@ -11,7 +11,10 @@ mod failure;
 mod link;
 mod message;
 mod node;
+mod partitions;
 mod publish;
+mod repartition;
+mod step;
 mod subscribe;
 mod version;
 
@@ -26,6 +29,7 @@ use super::{Broker, Depths, Outgoing, Stage, Subscription};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use link::{Link, Purpose};
+use node::Nodes;
 use publish::Publisher;
 
 /// Durable queues on a RabbitMQ node or cluster, version 3.10 or later. Cheap to clone.
@@ -37,7 +41,7 @@ pub struct RabbitMq(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    urls: Vec<SecretString>,
+    nodes: Nodes,
     topology: Topology,
     /// Ranks this process among the consumers of each partition.
     consumer_id: Uuid,
@@ -53,7 +57,8 @@ impl RabbitMq {
     }
 
     /// The broker at `urls`, the nodes of one cluster, with the queues of `topology`. Returns at once, also while the
-    /// broker is away: calls then fail with a failure that names the reason, and subscriptions wait.
+    /// broker is away, or while another number of partitions is in force than `topology` has: calls then fail with a
+    /// failure that names the reason, and subscriptions wait.
     ///
     /// A message [delayed](super::Destination::Delayed) for `d` waits for the shortest of
     /// [`super::DELAY_STEPS`] that is at least `d`, or the longest of them if `d` is longer.
@@ -61,19 +66,20 @@ impl RabbitMq {
     pub fn new(urls: Vec<SecretString>, topology: Topology) -> Self {
         let consumer_id = Uuid::new_v4();
         let (publisher, consuming) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Shared { urls, topology, consumer_id, publisher, consuming }))
+        let nodes = Nodes::new(urls, consumer_id);
+        Self(Arc::new(Shared { nodes, topology, consumer_id, publisher, consuming }))
     }
 
     fn publisher(&self) -> &Arc<Publisher> {
         let start = || {
-            let link = Link::start(self.0.urls.clone(), self.0.topology.clone(), Purpose::Publish);
+            let link = Link::start(self.0.nodes.clone(), self.0.topology.clone(), Purpose::Publish);
             Arc::new(Publisher::new(link, self.0.topology.clone(), Clock::system()))
         };
         self.0.publisher.get_or_init(start)
     }
 
     fn consuming(&self) -> &Link {
-        let start = || Link::start(self.0.urls.clone(), self.0.topology.clone(), Purpose::Consume);
+        let start = || Link::start(self.0.nodes.clone(), self.0.topology.clone(), Purpose::Consume);
         self.0.consuming.get_or_init(start)
     }
 }

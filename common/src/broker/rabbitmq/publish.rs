@@ -1,5 +1,6 @@
-//! Publishes with confirms: persistent, mandatory, in order, a bounded number in flight, every call with a deadline.
+//! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every call with a deadline.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::{depths, failure};
 use crate::broker::{Depths, Outgoing, Topology};
 use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::message::ConversationKey;
 
 /// How long a call may take: confirms stay away for as long as an outage or a memory alarm lasts.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -21,6 +23,26 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(1);
 /// How many messages may be unconfirmed at a time: more gains little and waits longer.
 const WINDOW: u32 = 100;
+
+/// `messages` in waves of which each must be confirmed before the next one goes: a queue that is full refuses messages one
+/// by one, and may refuse a conversation's first and take its second. Published again, the first would come after it.
+fn waves(messages: Vec<Ready<'_>>) -> Vec<Vec<Ready<'_>>> {
+    let mut earlier: HashMap<(ConversationKey, String), usize> = HashMap::new();
+    let mut waves: Vec<Vec<_>> = Vec::new();
+    for message in messages {
+        let wave = message.key.map_or(0, |key| {
+            let sent = earlier.entry((key, message.route.exchange.clone())).or_default();
+            std::mem::replace(sent, *sent + 1)
+        });
+        if wave == waves.len() {
+            waves.push(Vec::new());
+        }
+        if let Some(wave) = waves.get_mut(wave) {
+            wave.push(message);
+        }
+    }
+    waves
+}
 
 /// Publishes on one channel, which is opened again whenever it was lost.
 #[derive(Debug)]
@@ -37,6 +59,8 @@ pub(super) struct Publisher {
 
 /// A message ready to go.
 struct Ready<'a> {
+    /// The conversation whose order it belongs to.
+    key: Option<ConversationKey>,
     route: Route,
     properties: BasicProperties,
     payload: &'a [u8],
@@ -50,18 +74,22 @@ impl Publisher {
 
     /// See [`crate::broker::Broker::publish`].
     pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
-        let ready = |message| Ready {
+        self.in_time(self.publish_all(messages.iter().map(|message| self.ready(message)).collect())).await
+    }
+
+    fn ready<'a>(&self, message: &'a Outgoing) -> Ready<'a> {
+        Ready {
+            key: message.key,
             route: route(&self.topology, message),
             properties: properties(message, self.clock.now()),
             payload: &message.payload,
-        };
-        self.in_time(self.publish_all(messages.iter().map(ready).collect())).await
+        }
     }
 
     /// See [`crate::broker::Broker::check`].
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let route = Route { exchange: String::new(), key: self.topology.probe() };
-        let probe = Ready { route, properties: BasicProperties::default(), payload: b"" };
+        let probe = Ready { key: None, route, properties: BasicProperties::default(), payload: b"" };
         self.in_time(self.publish_all(vec![probe])).await
     }
 
@@ -86,12 +114,19 @@ impl Publisher {
 
     async fn publish_all(&self, messages: Vec<Ready<'_>>) -> Result<(), Failure> {
         let connection = self.connection().await?;
-        for batch in messages.chunks(WINDOW as usize) {
+        for wave in waves(messages) {
+            self.publish_wave(&connection, &wave).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_wave(&self, connection: &Connection, wave: &[Ready<'_>]) -> Result<(), Failure> {
+        for batch in wave.chunks(WINDOW as usize) {
             let size = u32::try_from(batch.len()).unwrap_or(WINDOW);
             // All permits at once, so that two calls cannot wait for each other's.
             let closed = |_| Failure::transient("the publisher is closed");
             let _permits = self.window.acquire_many(size).await.map_err(closed)?;
-            let (channel, confirms) = self.send(&connection, batch).await?;
+            let (channel, confirms) = self.send(connection, batch).await?;
             let mut result = Ok(());
             for confirm in confirms {
                 result = result.and(self.confirmed(confirm).await);
@@ -121,7 +156,7 @@ impl Publisher {
         let channel = self.channel(connection).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut confirms = Vec::with_capacity(batch.len());
-        for Ready { route: Route { exchange, key }, properties, payload } in batch {
+        for Ready { key: _, route: Route { exchange, key }, properties, payload } in batch {
             let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
             let sent = channel.basic_publish(exchange, key, options, payload, properties.clone()).await;
             confirms.push(sent.map_err(|error| self.failed(&error))?);
@@ -167,5 +202,36 @@ impl Publisher {
 
     fn slot(&self) -> MutexGuard<'_, Option<Channel>> {
         self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn g4_each_message_of_a_conversation_waits_for_the_one_before(keys in prop::collection::vec(0_u8..4, 0..40)) {
+            let ready = |(payload, key): (&'static [u8], &u8)| Ready {
+                key: (*key > 0).then(|| ConversationKey::from_hex(&format!("{key:032x}")).unwrap()),
+                route: Route { exchange: "e".to_owned(), key: "0".to_owned() },
+                properties: BasicProperties::default(),
+                payload,
+            };
+            let number = |index: usize| -> &'static [u8] { &[0; 40][..index] };
+            let waves = waves(keys.iter().enumerate().map(|(index, key)| ready((number(index), key))).collect());
+            prop_assert_eq!(waves.iter().map(Vec::len).sum::<usize>(), keys.len());
+            let mut last = HashMap::new();
+            for wave in &waves {
+                let mut in_wave = std::collections::HashSet::new();
+                for message in wave {
+                    if let Some(key) = message.key {
+                        prop_assert!(in_wave.insert(key));
+                        prop_assert!(last.insert(key, message.payload.len()) < Some(message.payload.len()));
+                    }
+                }
+            }
+        }
     }
 }

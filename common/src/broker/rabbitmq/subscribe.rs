@@ -8,26 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
+use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::declare;
 use super::delivery::{RabbitSubscription, Settle, Taken};
 use super::link::Link;
 use super::message::redeliveries;
 use super::publish::Publisher;
-use super::{declare, failure};
+use super::step::step;
 use crate::broker::{Stage, Subscription, Topology};
 use crate::failure::Failure;
 use crate::retry::RetryPolicy;
 
-/// How long a channel may take to open with its consumers, and to close.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a channel may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is consumed, and how.
@@ -55,16 +55,21 @@ impl Consumer {
         let mut logged = String::new();
         while !stop.is_cancelled() {
             let Some(Some(connection)) = stop.run_until_cancelled(self.link.up()).await else { return };
-            let why = match self.open(&connection).await {
-                Ok(open) => {
-                    backoff.reset();
-                    logged.clear();
-                    let ended = stop.run_until_cancelled(pump(&open.consumers, &self.publisher, &deliveries)).await;
+            let opened = stop.run_until_cancelled(step("cannot open a channel", connection.create_channel())).await;
+            let why = match opened {
+                None => return,
+                Some(Err(failure)) => failure.to_string(),
+                Some(Ok(channel)) => {
+                    let mut open = Open { channel, consumers: Vec::new() };
+                    let working = self.work(&mut open, &deliveries, || {
+                        backoff.reset();
+                        logged.clear();
+                    });
+                    let ended = stop.run_until_cancelled(working).await;
                     open.close().await;
                     let Some(why) = ended else { return };
                     why
                 }
-                Err(failure) => failure.to_string(),
             };
             if why != logged {
                 tracing::warn!(stage = self.stage.as_str(), "consuming begins again: {why}");
@@ -75,34 +80,34 @@ impl Consumer {
         }
     }
 
-    async fn open(&self, connection: &Connection) -> Result<Open, Failure> {
-        let unopened = |error| failure::of_setup("cannot open a channel", &error);
-        let channel = connection.create_channel().await.map_err(unopened)?;
-        let mut open = Open { channel, consumers: Vec::new() };
-        let opened = timeout(SETUP_TIMEOUT, self.consume(&mut open)).await;
-        match opened.unwrap_or_else(|_| Err(Failure::transient("the broker did not let us consume in time"))) {
-            Ok(()) => Ok(open),
-            Err(failure) => {
-                open.close().await;
-                Err(failure)
+    /// Consumes on the channel of `open` until that ends, and tells why it did.
+    async fn work(
+        &self,
+        open: &mut Open,
+        deliveries: &mpsc::UnboundedSender<Taken>,
+        consumes: impl FnOnce(),
+    ) -> String {
+        match self.consume(open).await {
+            Ok(()) => {
+                consumes();
+                pump(&open.consumers, &self.publisher, deliveries).await
             }
+            Err(failure) => failure.to_string(),
         }
     }
 
     async fn consume(&self, open: &mut Open) -> Result<(), Failure> {
         declare::stage(&open.channel, &self.topology, self.stage).await?;
         // Per consumer, not per channel: https://www.rabbitmq.com/docs/consumer-prefetch.
-        let prefetched = open.channel.basic_qos(self.prefetch, BasicQosOptions::default()).await;
-        prefetched.map_err(|error| failure::of_setup("cannot set the prefetch", &error))?;
+        let prefetching = open.channel.basic_qos(self.prefetch, BasicQosOptions::default());
+        step("cannot set the prefetch", prefetching).await?;
         for partition in 0..self.topology.partitions_of(self.stage) {
             let queue = self.topology.queue(self.stage, partition);
             let mut arguments = FieldTable::default();
             arguments.insert("x-priority".into(), AMQPValue::LongLongInt(priority(self.id, &queue)));
             let options = BasicConsumeOptions::default();
-            let consumer = open.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
-            let refused = |error| failure::of_setup(&format!("cannot consume queue {queue}"), &error);
-            let consumer = consumer.map_err(refused)?;
-            open.consumers.push(consumer);
+            let consuming = open.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
+            open.consumers.push(step(&format!("cannot consume queue {queue}"), consuming).await?);
         }
         Ok(())
     }

@@ -1,0 +1,108 @@
+//! What a worker holds for too long goes back to the broker and comes again, and a worker that stops waits for no answer
+//! of a broker that hangs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::rabbitmq::RabbitMq;
+use common::broker::{Broker, Delivery, Destination, Outgoing, Stage, Subscription, Topology};
+use common::message::Envelope;
+use tests::samples::text_from;
+use tests::servers::{RabbitMqServer, Release};
+use tokio::time::{Instant, sleep, timeout};
+
+const IN_TIME: Duration = Duration::from_secs(60);
+
+async fn blocking<T: Send + 'static>(
+    server: &Arc<RabbitMqServer>,
+    work: impl FnOnce(&RabbitMqServer) -> anyhow::Result<T> + Send + 'static,
+) -> T {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || work(&server)).await.unwrap().unwrap()
+}
+
+async fn server(release: Release) -> Arc<RabbitMqServer> {
+    let start = move || RabbitMqServer::start_release(release);
+    Arc::new(tokio::task::spawn_blocking(start).await.unwrap().unwrap())
+}
+
+async fn broker(server: &RabbitMqServer) -> RabbitMq {
+    let broker = RabbitMq::new(vec![server.url().into()], Topology::new("deadlines", 2));
+    let up = async {
+        while broker.check().await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(IN_TIME, up).await.expect("it comes up");
+    broker
+}
+
+async fn next(subscription: &mut Box<dyn Subscription>) -> (u32, Delivery) {
+    let delivery = timeout(IN_TIME, subscription.next()).await.expect("a message comes");
+    let envelope = Envelope::decode(&delivery.payload).unwrap();
+    let number = (0..9).find(|number| text_from(1, *number, "hi").id == envelope.id).unwrap();
+    (number, delivery)
+}
+
+async fn held_too_long_on(release: Release) {
+    let server = server(release).await;
+    // It looks once a minute before 4.3, and as soon as the time is up from then on.
+    let shorten = "application:set_env(rabbit, consumer_timeout, 3000),
+                   application:set_env(rabbit, channel_tick_interval, 1000).";
+    blocking(&server, move |server| server.ctl(&["eval", shorten])).await;
+    let broker = broker(&server).await;
+    let text = |number| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, number, "hi"));
+    broker.publish(&[text(0), text(1), text(2)]).await.unwrap();
+    let mut subscription = broker.subscribe(Stage::Inbound, 2);
+    let (held, waiting) = (next(&mut subscription).await, next(&mut subscription).await);
+    assert_eq!((held.0, waiting.0), (0, 1));
+
+    let started = Instant::now();
+    let again = next(&mut subscription).await;
+    println!("on {release:?} it came again after {:?}", started.elapsed());
+    assert_eq!(again.0, 0, "what was held comes first");
+    assert!(again.1.redeliveries > 0 && !held.1.is_ours() && !waiting.1.is_ours());
+    held.1.settle(&[]).await.expect("too late is no failure");
+    again.1.settle(&[]).await.unwrap();
+    for number in [1, 2] {
+        let (came, delivery) = next(&mut subscription).await;
+        assert_eq!(came, number);
+        delivery.settle(&[]).await.unwrap();
+    }
+    subscription.close().await;
+    assert_eq!(broker.depths().await.unwrap().inbound, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_what_is_held_too_long_comes_again_first_and_in_order() {
+    held_too_long_on(Release::Usual).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_what_is_held_too_long_comes_again_on_a_newer_rabbitmq_too() {
+    if let Some(release) = Release::newer() {
+        held_too_long_on(release).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_broker_that_hangs() {
+    let server = server(Release::Usual).await;
+    let broker = broker(&server).await;
+    let text = |number| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, number, "hi"));
+    broker.publish(&[text(0)]).await.unwrap();
+    // Its connection is up once something came over it.
+    let mut first = broker.subscribe(Stage::Inbound, 1);
+    let _held = next(&mut first).await;
+    blocking(&server, RabbitMqServer::freeze).await;
+    let second = broker.subscribe(Stage::Outbound, 1);
+    tokio::task::yield_now().await;
+    let started = Instant::now();
+    second.close().await;
+    assert!(started.elapsed() < Duration::from_secs(1), "setting up held a stop up for {:?}", started.elapsed());
+    first.close().await;
+    assert!(started.elapsed() < Duration::from_secs(7), "a stop took {:?}", started.elapsed());
+    blocking(&server, RabbitMqServer::thaw).await;
+}

@@ -1,0 +1,218 @@
+//! Another number of partitions comes into force only when nobody lives with the old one and its queues are empty; until
+//! then whoever has it touches nothing, says why, and takes over by itself afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::broker::rabbitmq::RabbitMq;
+use common::broker::{Broker, Destination, Outgoing, Stage, Subscription, Topology};
+use common::failure::FailureKind;
+use common::message::{Body, Envelope};
+use tests::samples::text_from;
+use tests::servers::{RabbitMqServer, Release};
+use tokio::time::{Instant, sleep, timeout};
+
+const CUSTOMERS: u16 = 20;
+/// A change takes its 3 s of silence, and busy machines longer.
+const CHANGES_WITHIN: Duration = Duration::from_secs(60);
+
+async fn server(release: Release) -> Arc<RabbitMqServer> {
+    let start = move || RabbitMqServer::start_release(release);
+    Arc::new(tokio::task::spawn_blocking(start).await.unwrap().unwrap())
+}
+
+fn broker(server: &RabbitMqServer, partitions: u16) -> RabbitMq {
+    RabbitMq::new(vec![server.url().into()], Topology::new("resize", partitions))
+}
+
+/// Returns once `broker` may publish.
+async fn is_up(broker: &RabbitMq) {
+    let up = async {
+        while broker.check().await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if timeout(CHANGES_WITHIN, up).await.is_err() {
+        panic!("{:?}", broker.check().await);
+    }
+}
+
+/// Returns once `broker` is refused because of something that contains `why`.
+async fn is_refused(broker: &RabbitMq, why: &str) {
+    let mut last = String::new();
+    let refused = async {
+        while !last.contains(why) {
+            let failure = broker.check().await.expect_err("it may not publish");
+            last = format!("{}: {failure}", failure.kind.as_str());
+        }
+    };
+    let in_time = timeout(CHANGES_WITHIN, refused).await.is_ok();
+    assert!(in_time && last.starts_with("misconfigured"), "not {why:?} but {last:?}");
+}
+
+async fn publish(broker: &RabbitMq, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let text = |customer| {
+            let envelope = text_from(customer, number, &number.to_string());
+            Outgoing::new(Destination::Work(Stage::Inbound), &envelope)
+        };
+        broker.publish(&(0..CUSTOMERS).map(text).collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
+/// What came, by conversation.
+#[derive(Default)]
+struct Arrived(BTreeMap<String, Vec<u32>>);
+
+impl Arrived {
+    async fn take(&mut self, subscription: &mut Box<dyn Subscription>, count: usize) {
+        for _ in 0..count {
+            let delivery = timeout(CHANGES_WITHIN, subscription.next()).await.expect("it comes");
+            let envelope = Envelope::decode(&delivery.payload).unwrap();
+            let Body::Inbound(inbound) = &envelope.body else { panic!("not a text") };
+            let number = inbound.text.expose().parse().unwrap();
+            self.0.entry(envelope.key().to_hex()).or_default().push(number);
+            delivery.settle(&[]).await.unwrap();
+        }
+    }
+}
+
+async fn g4_the_number_changes_on(release: Release) {
+    let server = server(release).await;
+    let mut arrived = Arrived::default();
+    let all = usize::from(CUSTOMERS) * 5;
+
+    let four = broker(&server, 4);
+    is_up(&four).await;
+    publish(&four, 0..5).await;
+    let eight = broker(&server, 8);
+    is_refused(&eight, "broker.partitions is 8 here but 4 is in force").await;
+    is_refused(&eight, "connections still live with that").await;
+    assert!(eight.publish(&[]).await.is_err() && eight.depths().await.is_err(), "it must not touch anything");
+    let mut subscription = four.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, all / 2).await;
+    publish(&four, 5..6).await;
+    subscription.close().await;
+    drop(four);
+
+    // Nobody is left, but the messages are.
+    is_refused(&eight, "inbound").await;
+    let four = broker(&server, 4);
+    is_up(&four).await;
+    let mut subscription = four.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, all / 2 + usize::from(CUSTOMERS)).await;
+    // One that is parked comes back to its old partition.
+    let parked = text_from(1, 6, "6");
+    let delayed = Destination::Delayed(Stage::Inbound, Duration::from_secs(5));
+    four.publish(&[Outgoing::new(delayed, &parked)]).await.unwrap();
+    subscription.close().await;
+    drop(four);
+    is_refused(&eight, "1 parked").await;
+    is_refused(&eight, "1 inbound").await;
+    let four = broker(&server, 4);
+    let mut subscription = four.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, 1).await;
+    subscription.close().await;
+    drop(four);
+
+    is_up(&eight).await;
+    let four = broker(&server, 4);
+    is_refused(&four, "broker.partitions is 4 here but 8 is in force").await;
+    publish(&eight, 7..10).await;
+    let mut subscription = eight.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, usize::from(CUSTOMERS) * 3).await;
+    subscription.close().await;
+    drop((eight, four));
+
+    let three = broker(&server, 3);
+    is_up(&three).await;
+    publish(&three, 10..12).await;
+    let mut subscription = three.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, usize::from(CUSTOMERS) * 2).await;
+    subscription.close().await;
+
+    for (key, numbers) in arrived.0 {
+        let is_parked = key == text_from(1, 0, "").key().to_hex();
+        let expected: Vec<u32> = (0..12).filter(|number| *number != 6 || is_parked).collect();
+        assert_eq!(numbers, expected, "conversation {key}");
+    }
+    assert_eq!(three.depths().await.unwrap().inbound, 0);
+    let listed = tokio::task::spawn_blocking(move || server.ctl(&["list_queues", "--no-table-headers", "name"]));
+    let listed = listed.await.unwrap().unwrap();
+    let partitions = listed.lines().filter(|name| name.starts_with("resize.inbound.")).count();
+    assert_eq!(partitions, 3, "{listed}");
+    assert!(!listed.contains("lock"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_the_number_changes_when_nobody_lives_with_the_old_one_and_its_queues_are_empty() {
+    g4_the_number_changes_on(Release::Usual).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_the_number_changes_on_a_newer_rabbitmq_too() {
+    if let Some(release) = Release::newer() {
+        g4_the_number_changes_on(release).await;
+    }
+}
+
+/// Processes with three numbers come and go at once: whoever may publish has company of its own number only.
+async fn g4_two_numbers_never_rule_on(release: Release) {
+    let server = server(release).await;
+    let ruling: Arc<Mutex<Vec<u16>>> = Arc::default();
+    let until = Instant::now() + Duration::from_secs(40);
+    let mut processes = tokio::task::JoinSet::new();
+    for process in 0..6_u64 {
+        let (server, ruling) = (Arc::clone(&server), Arc::clone(&ruling));
+        processes.spawn(async move {
+            let mut times = 0;
+            while Instant::now() < until {
+                let number = [2, 3, 5][usize::try_from(process + times).unwrap() % 3];
+                let broker = broker(&server, number);
+                // Some give up waiting, so that the others get through at different moments.
+                let patience = Duration::from_millis(6_000 + 700 * process);
+                if timeout(patience, is_up(&broker)).await.is_ok() {
+                    let others = {
+                        let mut ruling = ruling.lock().unwrap();
+                        ruling.push(number);
+                        ruling.clone()
+                    };
+                    assert!(others.iter().all(|other| *other == number), "{others:?} rule at once");
+                    sleep(Duration::from_millis(50 * process)).await;
+                    let still = broker.check().await;
+                    let mut ruling = ruling.lock().unwrap();
+                    let place = ruling.iter().position(|ruler| *ruler == number).unwrap();
+                    ruling.remove(place);
+                    assert!(still.is_ok(), "{number} was in force and is not: {still:?}");
+                    times += 1;
+                }
+            }
+            times
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(process) = processes.join_next().await {
+        times.push(process.unwrap());
+    }
+    assert!(times.iter().sum::<u64>() >= 6, "{times:?}");
+    println!("times that each process had its number in force: {times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_two_numbers_are_never_in_force_at_once() {
+    g4_two_numbers_never_rule_on(Release::best()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_another_number_is_misconfigured_not_away() {
+    let server = server(Release::Usual).await;
+    let (one, two) = (broker(&server, 1), broker(&server, 2));
+    is_up(&one).await;
+    is_refused(&two, "1 is in force").await;
+    let started = Instant::now();
+    assert_eq!(two.publish(&[]).await.unwrap_err().kind, FailureKind::Misconfigured);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
