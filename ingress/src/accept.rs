@@ -99,6 +99,7 @@ impl FrontDoor {
                 conversation,
                 accepted_at: self.clock.now(),
                 attempts: Vec::new(),
+                replays: Vec::new(),
                 trace,
                 body,
             };

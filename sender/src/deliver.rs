@@ -80,8 +80,8 @@ impl Deliverer {
             return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
         };
         let mut backoff = self.pace.backoff.start();
-        for _ in &envelope.attempts {
-            // A part that was parked goes on where its delays had got to.
+        for _ in 0..envelope.attempts_since_replay() {
+            // A part that was parked goes on where its delays had got to; one that was replayed begins again.
             backoff.next_delay(None);
         }
         let place = Place::of(envelope.key(), envelope.id);
@@ -102,7 +102,8 @@ impl Deliverer {
             if failure.kind == FailureKind::Throttled {
                 self.rates.pause(number(envelope), delay, Instant::now());
             }
-            let next = plan::after(call, &failure, envelope.attempts.len(), waited, delay, self.pace.in_lane);
+            let attempts = envelope.attempts_since_replay();
+            let next = plan::after(call, &failure, attempts, waited, delay, self.pace.in_lane);
             report(route, envelope, &failure, &next);
             match next {
                 Next::SetAside(reason) => return self.set_aside(&place, reason).await,
@@ -161,14 +162,22 @@ impl Deliverer {
                 Turn::Later(delay) => Attempted::Park(delay),
                 Turn::In(delay) => {
                     self.ledger.pause(delay).await?;
-                    self.send(route, &sms, place, &entry).await?
+                    self.send(route, envelope, &sms, place, &entry).await?
                 }
             },
         })
     }
 
-    async fn send(&self, route: &Route, sms: &Sms<'_>, place: &Place, entry: &Entry) -> Result<Attempted, Halt> {
-        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at: self.clock.now() };
+    async fn send(
+        &self,
+        route: &Route,
+        envelope: &Envelope,
+        sms: &Sms<'_>,
+        place: &Place,
+        entry: &Entry,
+    ) -> Result<Attempted, Halt> {
+        let (started_at, times_replayed) = (self.clock.now(), envelope.times_replayed());
+        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at, times_replayed };
         if !self.ledger.begin(place, entry, mark).await? {
             // Somebody else is at work on this part: see what they make of it.
             return Ok(Attempted::Again(self.pace.backoff.initial));
@@ -217,7 +226,8 @@ impl Deliverer {
                 ProviderSettings::Twilio(_) => UnknownOutcome::default(),
             },
             now: self.clock.now(),
-            accepted_at: envelope.accepted_at,
+            age_counts_from: envelope.age_counts_from(),
+            times_replayed: envelope.times_replayed(),
             max_age: route.integration.options.reply_max_age,
             quiet: self.pace.quiet,
         }
