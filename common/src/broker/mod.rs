@@ -9,6 +9,7 @@ mod progress;
 mod run;
 mod topology;
 
+pub mod dead_letters;
 pub mod embedded;
 pub mod rabbitmq;
 
