@@ -20,6 +20,7 @@ use super::{dead_letter, failure};
 use crate::broker::dead_letters::{DeadLetter, Place, Walk};
 use crate::broker::{Outgoing, Stage, Topology};
 use crate::failure::Failure;
+use crate::retry::RetryPolicy;
 
 /// How long a walk waits for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,6 +33,8 @@ const HELD_BY_ONE: u16 = 10_000;
 const AFTERTHOUGHT: Duration = Duration::from_millis(300);
 /// How long the broker may take to hand out what it has counted.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a walk waits for another one to end: RabbitMQ notices a killed one a moment later.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// RabbitMQ's reply when somebody else has the exclusive queue.
 const RESOURCE_LOCKED: u16 = 405;
 
@@ -172,14 +175,23 @@ impl Walk for RabbitWalk {
 
 /// A channel whose connection holds the lock: a queue that only it may have.
 async fn lock(connection: &Connection, topology: &Topology) -> Result<Channel, Failure> {
-    let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let declared = channel.queue_declare(topology.dead_lock().as_str().into(), options, FieldTable::default()).await;
-    declared.map_err(|error| match failure::reply_code(&error) {
-        Some(RESOURCE_LOCKED) => {
-            Failure::transient("somebody else is at the dead letters just now: wait until that command has ended")
+    let mut backoff = RetryPolicy::NEAR.start();
+    let give_up_at = Instant::now() + LOCK_PATIENCE;
+    loop {
+        // Each in a channel of its own: a refusal closes it.
+        let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let name = topology.dead_lock();
+        match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+            Ok(_) => return Ok(channel),
+            Err(error) if failure::reply_code(&error) != Some(RESOURCE_LOCKED) => {
+                return Err(failure::of_setup("cannot lock the dead letters", &error));
+            }
+            Err(_) if Instant::now() >= give_up_at => {
+                let what = "somebody else is at the dead letters just now: wait until that command has ended";
+                return Err(Failure::transient(what));
+            }
+            Err(_) => tokio::time::sleep(backoff.next_delay(None)).await,
         }
-        _ => failure::of_setup("cannot lock the dead letters", &error),
-    })?;
-    Ok(channel)
+    }
 }
