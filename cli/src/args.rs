@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use common::telemetry::{self, LogFormat};
 
+use crate::dead_letters::DeadLetters;
+
 /// Lets people text with an assistant.
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version, about, propagate_version = true)]
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     Sender(ConfigFile),
     /// The simulated provider, assistant and phone as a server
     Simulator(Simulator),
+    /// Looks at messages that were set aside, sends them on their way again, or discards them
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Reports every problem of the configuration
     CheckConfig(ConfigFile),
     /// Asks a role whether it is ready; for container health checks
@@ -67,6 +72,8 @@ impl Command {
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
             Self::Demo(_) => "warn",
+            // What an operator did is told in any case, and what failed is the command's last word.
+            Self::DeadLetters(_) => "error,audit=info",
             Self::Up(_)
             | Self::Ingress(_)
             | Self::Worker(_)

@@ -1,6 +1,7 @@
 //! The one binary. Each subcommand starts a role, or all of them; without one it is `demo`.
 
 mod args;
+mod dead_letters;
 mod demo;
 mod healthcheck;
 mod roles;
@@ -45,6 +46,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Worker(file) => start(&file, &[Role::Worker]).await,
         Command::Sender(file) => start(&file, &[Role::Sender]).await,
         Command::Simulator(simulator) => finish(simulate::run(simulator).await),
+        Command::DeadLetters(command) => dead_letters::run(command).await,
         Command::CheckConfig(file) => check_config(&file),
         Command::Healthcheck(healthcheck) => finish(healthcheck::run(&healthcheck.url).await),
     }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
+
+use crate::broker::dead_letters::DeadLetters;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, Progress, Stage, Topology};
 use crate::clock::Clock;
-use crate::config::{BrokerUrl, Config, StoreUrl};
+use crate::config::{BrokerConfig, BrokerUrl, Config, QueueConfig, StoreUrl};
 use crate::failure::Failure;
 use crate::store::Store;
 use crate::store::embedded::{Database, EmbeddedStore};
@@ -55,10 +58,7 @@ impl Ports {
             matches!(config.broker.url, BrokerUrl::Embedded) || matches!(config.store.url, StoreUrl::Embedded);
         let database = if is_embedded { Some(Database::open(&config.data_dir)?) } else { None };
         let broker: Arc<dyn Broker> = match (&config.broker.url, &database) {
-            (BrokerUrl::Amqp(urls), _) => {
-                let topology = Topology::new(&config.broker.prefix, config.broker.partitions);
-                Arc::new(RabbitMq::new(urls.clone(), topology))
-            }
+            (BrokerUrl::Amqp(urls), _) => Arc::new(rabbitmq(urls, &config.broker)),
             (BrokerUrl::Embedded, Some(database)) => Arc::new(EmbeddedBroker::new(database.clone(), clock.clone())),
             (BrokerUrl::Embedded, None) => return Err(Failure::misconfigured("the embedded broker has no file")),
         };
@@ -69,4 +69,20 @@ impl Ports {
         };
         Ok(Self { broker, store, clock, progress: StageProgress::default() })
     }
+}
+
+/// The dead letters of the queues that `config` names, for an operator's command: on the embedded backend beside whoever
+/// runs there.
+///
+/// # Errors
+/// When there is no embedded file, or it cannot be opened.
+pub fn dead_letters(config: &QueueConfig, clock: Clock) -> Result<Arc<dyn DeadLetters>, Failure> {
+    Ok(match &config.broker.url {
+        BrokerUrl::Amqp(urls) => Arc::new(rabbitmq(urls, &config.broker)),
+        BrokerUrl::Embedded => Arc::new(EmbeddedBroker::new(Database::open_beside(&config.data_dir)?, clock)),
+    })
+}
+
+fn rabbitmq(urls: &[SecretString], config: &BrokerConfig) -> RabbitMq {
+    RabbitMq::new(urls.to_vec(), Topology::new(&config.prefix, config.partitions))
 }

@@ -96,6 +96,7 @@ impl FrontDoor {
                 conversation,
                 accepted_at: self.clock.now(),
                 attempts: Vec::new(),
+                replays: Vec::new(),
                 trace,
                 body,
             };

@@ -89,8 +89,9 @@ impl Deliverer {
             Attempted::Failed(call, failure) => (call, failure),
         };
         let mut backoff = self.pace.backoff.start();
-        for _ in &envelope.attempts {
-            // Tried before, here or elsewhere, it goes on where its delays had got to.
+        let attempts = envelope.attempts_since_replay();
+        for _ in 0..attempts {
+            // Tried before, here or elsewhere, it goes on where its delays had got to; one that was replayed begins again.
             backoff.next_delay(None);
         }
         envelope.record_attempt(self.clock.now(), &failure);
@@ -99,7 +100,7 @@ impl Deliverer {
             self.rates.pause(number(envelope), delay, Instant::now());
         }
         let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
-        let next = plan::after(call, &failure, envelope.attempts.len(), stay.rested, delay, in_lane);
+        let next = plan::after(call, &failure, attempts + 1, stay.rested, delay, in_lane);
         report(route, envelope, &failure, &next);
         match next {
             Next::SetAside(reason) => self.set_aside(&place, reason).await,
@@ -157,14 +158,22 @@ impl Deliverer {
                 Turn::Later(delay) => Attempted::Park(delay),
                 Turn::In(delay) => {
                     self.ledger.pause(delay).await?;
-                    self.send(route, &sms, place, &entry).await?
+                    self.send(route, envelope, &sms, place, &entry).await?
                 }
             },
         })
     }
 
-    async fn send(&self, route: &Route, sms: &Sms<'_>, place: &Place, entry: &Entry) -> Result<Attempted, Halt> {
-        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at: self.clock.now() };
+    async fn send(
+        &self,
+        route: &Route,
+        envelope: &Envelope,
+        sms: &Sms<'_>,
+        place: &Place,
+        entry: &Entry,
+    ) -> Result<Attempted, Halt> {
+        let (started_at, times_replayed) = (self.clock.now(), envelope.times_replayed());
+        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at, times_replayed };
         if !self.ledger.begin(place, entry, mark).await? {
             // Somebody else is at work on this part: see what they make of it.
             return Ok(Attempted::Again(self.pace.backoff.initial));
@@ -213,7 +222,8 @@ impl Deliverer {
                 ProviderSettings::Twilio(_) => UnknownOutcome::default(),
             },
             now: self.clock.now(),
-            accepted_at: envelope.accepted_at,
+            age_counts_from: envelope.age_counts_from(),
+            times_replayed: envelope.times_replayed(),
             max_age: route.integration.options.reply_max_age,
             quiet: self.pace.quiet,
         }

@@ -43,6 +43,9 @@ pub(crate) struct Mark {
     pub(crate) first_attempt_at: Timestamp,
     /// When this one began.
     pub(crate) started_at: Timestamp,
+    /// How often the part had been replayed by then.
+    #[serde(default)]
+    pub(crate) times_replayed: usize,
 }
 
 /// What the ledger holds about a part.
@@ -234,6 +237,7 @@ fn encode(state: &State) -> Vec<u8> {
 
 /// A record that cannot be read says at least that somebody began.
 fn decode(value: &[u8]) -> State {
-    let began = Mark { first_attempt_at: Timestamp::UNIX_EPOCH, started_at: Timestamp::UNIX_EPOCH };
+    let epoch = Timestamp::UNIX_EPOCH;
+    let began = Mark { first_attempt_at: epoch, started_at: epoch, times_replayed: 0 };
     serde_json::from_slice(value).unwrap_or(State::Sending(began))
 }

@@ -55,8 +55,10 @@ pub(crate) struct Situation<'a> {
     pub(crate) unknown_outcome: UnknownOutcome,
     /// The time.
     pub(crate) now: Timestamp,
-    /// When the text was accepted that this part answers.
-    pub(crate) accepted_at: Timestamp,
+    /// When the text was accepted that this part answers, or what became of it was replayed.
+    pub(crate) age_counts_from: Timestamp,
+    /// How often a person replayed the part.
+    pub(crate) times_replayed: usize,
     /// How old that may be.
     pub(crate) max_age: Duration,
     /// See [`Pace::quiet`].
@@ -116,6 +118,8 @@ pub(crate) fn next(situation: Situation<'_>) -> Step {
         Some(Trace::Absent) => send(&situation),
         Some(Trace::Unaskable) => match situation.unknown_outcome {
             UnknownOutcome::Resend => send(&situation),
+            // It was set aside after that call, and a person decided to send it again.
+            UnknownOutcome::DeadLetter if mark.times_replayed < situation.times_replayed => send(&situation),
             UnknownOutcome::DeadLetter => {
                 let detail = "the send's outcome is unknown and the provider cannot be asked";
                 Step::SetAside(Reason::new("unknown_outcome", detail))
@@ -125,7 +129,7 @@ pub(crate) fn next(situation: Situation<'_>) -> Step {
 }
 
 fn send(situation: &Situation<'_>) -> Step {
-    if elapsed(situation.accepted_at, situation.now) > situation.max_age {
+    if elapsed(situation.age_counts_from, situation.now) > situation.max_age {
         let detail = "the reply is older than reply_max_age";
         return Step::SetAside(Reason::new("expired", detail));
     }
@@ -179,7 +183,7 @@ mod tests {
     }
 
     fn sending(started_at: i64) -> State {
-        State::Sending(Mark { first_attempt_at: at(started_at), started_at: at(started_at) })
+        State::Sending(Mark { first_attempt_at: at(started_at), started_at: at(started_at), times_replayed: 0 })
     }
 
     fn accepted() -> State {
@@ -187,8 +191,9 @@ mod tests {
     }
 
     fn step(state: &State, trace: Option<Trace>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
-        let (now, accepted_at) = (at(now), at(0));
-        next(Situation { state, trace, unknown_outcome, now, accepted_at, max_age: MAX_AGE, quiet: QUIET })
+        let (now, age_counts_from) = (at(now), at(0));
+        let (max_age, quiet) = (MAX_AGE, QUIET);
+        next(Situation { state, trace, unknown_outcome, now, age_counts_from, times_replayed: 0, max_age, quiet })
     }
 
     fn name(step: &Step) -> &'static str {

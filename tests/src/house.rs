@@ -16,6 +16,7 @@ use common::message::IntegrationId;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
+use secrecy::ExposeSecret as _;
 use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -235,6 +236,20 @@ impl House {
             worker::run(&config, ports, shutdown).await.expect("the worker runs");
         }));
         stop
+    }
+
+    /// A configuration file that says where the queues are and nothing else, as operators may have it.
+    #[must_use]
+    pub fn queue_configuration(&self) -> String {
+        let broker = &self.config.broker;
+        let url = match &broker.url {
+            BrokerUrl::Embedded => "embedded",
+            BrokerUrl::Amqp(nodes) => nodes[0].expose_secret(),
+        };
+        format!(
+            "data_dir = {:?}\n[broker]\nurl = {url:?}\nprefix = {:?}\npartitions = {}\n",
+            self.config.data_dir, broker.prefix, broker.partitions
+        )
     }
 
     fn role_ports(&self) -> Ports {

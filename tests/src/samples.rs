@@ -41,6 +41,7 @@ pub fn text_from(customer: u16, number: u32, text: &str) -> Envelope {
         conversation: conversation(customer),
         accepted_at: Timestamp::UNIX_EPOCH,
         attempts: Vec::new(),
+        replays: Vec::new(),
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         body: Body::Inbound(Inbound { provider_message_id, text: text.into(), media: Vec::new(), joined: Vec::new() }),
     }

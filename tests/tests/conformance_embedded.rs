@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use common::broker::Broker;
+use common::broker::dead_letters::DeadLetters;
 use common::broker::embedded::EmbeddedBroker;
 use common::clock::Clock;
 use common::store::Store;
 use common::store::embedded::{Database, EmbeddedStore};
 use tempfile::TempDir;
 use tests::conformance::broker::BrokerFixture;
+use tests::conformance::dead_letters::DeadLettersFixture;
 use tests::conformance::store::StoreFixture;
 
 /// One process owns the file, so all connections are clones of one broker or share one database.
@@ -79,6 +81,40 @@ impl StoreFixture for Embedded {
         self.restart();
         self.store()
     }
+}
+
+/// Workers own the file, operators open it beside them.
+struct WithOperators {
+    dir: TempDir,
+    broker: EmbeddedBroker,
+}
+
+impl WithOperators {
+    fn fresh() -> Self {
+        let dir = TempDir::new().unwrap();
+        let (_, broker) = with_broker(Database::open(dir.path()).unwrap());
+        Self { dir, broker }
+    }
+}
+
+#[async_trait]
+impl DeadLettersFixture for WithOperators {
+    async fn broker(&self) -> Arc<dyn Broker> {
+        Arc::new(self.broker.clone())
+    }
+
+    async fn operator(&self) -> Arc<dyn DeadLetters> {
+        let beside = Database::open_beside(self.dir.path()).unwrap();
+        Arc::new(EmbeddedBroker::new(beside, Clock::system()))
+    }
+
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+}
+
+mod dead_letters_beside {
+    tests::dead_letters_suite!(super::WithOperators::fresh());
 }
 
 mod broker_in_memory {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::broker::dead_letters::DeadLetters;
 use common::broker::rabbitmq::RabbitMq;
 use common::broker::{Broker, Topology};
 use common::store::Store;
 use common::store::redis::RedisStore;
 use tests::conformance::DEADLINE;
 use tests::conformance::broker::BrokerFixture;
+use tests::conformance::dead_letters::DeadLettersFixture;
 use tests::conformance::store::StoreFixture;
 use tests::servers::{shared_amqp_url, shared_redis_url};
 use tokio::time::{sleep, timeout};
@@ -28,9 +30,8 @@ impl Servers {
     }
 }
 
-#[async_trait]
-impl BrokerFixture for Servers {
-    async fn connect(&self) -> Arc<dyn Broker> {
+impl Servers {
+    async fn rabbitmq(&self) -> RabbitMq {
         let url = tokio::task::spawn_blocking(shared_amqp_url).await.unwrap();
         let broker = RabbitMq::new(vec![url.into()], Topology::new(self.prefix.as_str(), 3));
         // The cases take a broker that is there for granted.
@@ -40,7 +41,29 @@ impl BrokerFixture for Servers {
             }
         };
         timeout(DEADLINE, is_up).await.expect("the broker comes up");
-        Arc::new(broker)
+        broker
+    }
+}
+
+#[async_trait]
+impl BrokerFixture for Servers {
+    async fn connect(&self) -> Arc<dyn Broker> {
+        Arc::new(self.rabbitmq().await)
+    }
+}
+
+#[async_trait]
+impl DeadLettersFixture for Servers {
+    async fn broker(&self) -> Arc<dyn Broker> {
+        Arc::new(self.rabbitmq().await)
+    }
+
+    async fn operator(&self) -> Arc<dyn DeadLetters> {
+        Arc::new(self.rabbitmq().await)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
     }
 }
 
@@ -54,6 +77,10 @@ impl StoreFixture for Servers {
 
 mod rabbitmq {
     tests::broker_suite!(super::Servers::fresh());
+}
+
+mod dead_letters {
+    tests::dead_letters_suite!(super::Servers::fresh());
 }
 
 mod redis {

@@ -120,6 +120,7 @@ mod tests {
             conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
             accepted_at: Timestamp::UNIX_EPOCH,
             attempts: Vec::new(),
+            replays: Vec::new(),
             trace: String::new(),
             body: Body::Receipt(receipt),
         }

@@ -11,6 +11,7 @@ mod run;
 mod suspects;
 mod topology;
 
+pub mod dead_letters;
 pub mod embedded;
 pub mod rabbitmq;
 

@@ -106,6 +106,12 @@ impl Topology {
         format!("{}.dead.{}", self.prefix, Self::dead_key(stage))
     }
 
+    /// The queue that whoever walks through the dead letters has exclusively meanwhile, so that only one does.
+    #[must_use]
+    pub fn dead_lock(&self) -> String {
+        format!("{}.dead.lock", self.prefix)
+    }
+
     /// The queue of one that readiness checks publish to, bounded to one message.
     #[must_use]
     pub fn probe(&self) -> String {

@@ -14,6 +14,7 @@ mod nearest;
 mod options;
 mod problem;
 mod provider;
+mod queues;
 mod reader;
 mod report;
 mod secret;
@@ -32,8 +33,10 @@ use secrecy::SecretString;
 
 use crate::integration::Integrations;
 
+pub use duration::parse as parse_duration;
 pub use environment::environment;
 pub use problem::{Problem, Problems};
+pub use queues::QueueConfig;
 pub use report::report;
 
 use reader::{Context, Section};
@@ -108,11 +111,22 @@ impl Config {
 
 /// The configuration, and every key that was looked for.
 fn read(text: &str, environment: &BTreeMap<String, String>) -> (Result<Config, Problems>, BTreeSet<String>) {
-    let mut table = match file::table(text) {
-        Ok(table) => table,
+    match walk(text, environment) {
+        Ok(Walked { config, problems, known }) => (Problems::none_in(problems).map(|()| config), known),
         // What else is wrong cannot be told apart from what the parser missed.
-        Err(problems) => return (Err(problems), BTreeSet::new()),
-    };
+        Err(problems) => (Err(problems), BTreeSet::new()),
+    }
+}
+
+/// What came of reading all of it: where something is wrong, `config` has the default.
+struct Walked {
+    config: Config,
+    problems: Vec<Problem>,
+    known: BTreeSet<String>,
+}
+
+fn walk(text: &str, environment: &BTreeMap<String, String>) -> Result<Walked, Problems> {
+    let mut table = file::table(text)?;
     let overlay = environment::overlay(&mut table, environment);
     let context = Context {
         environment,
@@ -123,8 +137,8 @@ fn read(text: &str, environment: &BTreeMap<String, String>) -> (Result<Config, P
     };
     let config = services::config(Section::root(&context, table));
     let Context { problems, notices, known, .. } = context;
-    let result = Problems::none_in(problems.into_inner()).map(|()| Config { notices: notices.into_inner(), ..config });
-    (result, known.into_inner())
+    let config = Config { notices: notices.into_inner(), ..config };
+    Ok(Walked { config, problems: problems.into_inner(), known: known.into_inner() })
 }
 
 /// Where the queues are.

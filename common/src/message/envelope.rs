@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, ConversationKey, IntegrationId, MessageId, MessageText, PhoneNumber};
+use super::{Conversation, ConversationKey, IntegrationId, MessageId, MessageText, PhoneNumber, Replay};
 use crate::clock::Timestamp;
 use crate::failure::{Failure, FailureKind};
 
@@ -26,6 +26,9 @@ pub struct Envelope {
     /// What was tried and failed so far, oldest first.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// How often a person took it from the dead letters and sent it on its way again, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<Replay>,
     /// W3C `traceparent` of the webhook that caused it: <https://www.w3.org/TR/trace-context/>.
     pub trace: String,
     /// What it carries.
@@ -68,6 +71,9 @@ pub struct Joined {
     /// What was tried for it and failed before it joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
+    /// How often it was replayed, by itself before it joined or with what it joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<Replay>,
     /// The text.
     pub inbound: Inbound,
 }
@@ -166,10 +172,12 @@ impl Envelope {
         self.conversation.key(&self.integration)
     }
 
-    /// An envelope caused by this one: same conversation, trace and time of acceptance, no attempts.
+    /// An envelope caused by this one: same conversation, trace and time of acceptance, no attempts, and the time from
+    /// which age counts.
     #[must_use]
     pub fn causing(&self, id: MessageId, body: Body) -> Self {
-        Self { schema: SCHEMA, id, attempts: Vec::new(), body, ..self.clone() }
+        let replays = self.replays.last().map(Replay::inherited).into_iter().collect();
+        Self { schema: SCHEMA, id, attempts: Vec::new(), replays, body, ..self.clone() }
     }
 
     /// Takes a later text of the same burst along, once however often it comes. Messages of other kinds are dropped, so
@@ -177,7 +185,7 @@ impl Envelope {
     pub fn join(&mut self, later: Self) {
         let (Body::Inbound(first), Body::Inbound(mut next)) = (&mut self.body, later.body) else { return };
         let followers = std::mem::take(&mut next.joined);
-        let next = Joined { id: later.id, attempts: later.attempts, inbound: next };
+        let next = Joined { id: later.id, attempts: later.attempts, replays: later.replays, inbound: next };
         for text in std::iter::once(next).chain(followers) {
             if text.id != self.id && first.joined.iter().all(|known| known.id != text.id) {
                 first.joined.push(text);

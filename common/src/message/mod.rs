@@ -5,10 +5,12 @@ mod conversation;
 mod envelope;
 mod id;
 mod phone;
+mod replay;
 mod text;
 
 pub use conversation::{Conversation, ConversationKey};
 pub use envelope::{Attempt, Body, Envelope, Inbound, Joined, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
 pub use id::{IntegrationId, InvalidIntegrationId, MessageId};
 pub use phone::{InvalidPhoneNumber, PhoneNumber};
+pub use replay::Replay;
 pub use text::MessageText;

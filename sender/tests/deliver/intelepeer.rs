@@ -7,7 +7,7 @@ use common::integration::{IntelepeerAuth, UnknownOutcome};
 use simulator::intelepeer::TokenForm;
 use simulator::{Fault, Route, SimulatorConfig};
 
-use crate::rig::{CUSTOMER, INTELEPEER_NUMBER, Rig, said, to, with_picture};
+use crate::rig::{CUSTOMER, INTELEPEER_NUMBER, Rig, replay, said, to, with_picture};
 
 fn token() -> IntelepeerAuth {
     IntelepeerAuth::Token(SimulatorConfig::demo().intelepeer.token)
@@ -104,6 +104,25 @@ async fn an_unknown_outcome_is_resent_or_set_aside_as_configured() {
             assert_eq!(rig.accepted().len(), texts, "{fault:?} {policy:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn g3_a_person_s_replay_sends_what_was_set_aside_as_unknown_once_and_a_redelivery_never_does() {
+    let rig = Rig::intelepeer(SimulatorConfig::demo(), token(), UnknownOutcome::DeadLetter).await;
+    rig.simulator.fail(Route::IntelepeerSend, Fault::DropBefore);
+    rig.simulator.fail(Route::IntelepeerSend, Fault::DropBefore);
+    let mut part = rig.part(0, "hi");
+    assert_eq!(rig.deliver(&mut part).await, "dead: unknown_outcome");
+    assert_eq!(rig.deliver(&mut part.clone()).await, "dead: unknown_outcome");
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "dead: unknown_outcome", "the second call's outcome is unknown too");
+    assert_eq!(rig.deliver(&mut part.clone()).await, "dead: unknown_outcome", "a replay that is redelivered");
+    assert_eq!(rig.calls(Route::IntelepeerSend).len(), 2);
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "accepted");
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "duplicate");
+    assert_eq!(rig.accepted(), ["hi"]);
 }
 
 /// Two senders may have a part at the same time, while its partition passes from one to the other.

@@ -126,6 +126,7 @@ impl Rig {
             conversation,
             accepted_at: self.ports.clock.now(),
             attempts: Vec::new(),
+            replays: Vec::new(),
             trace: String::new(),
             body: Body::Part(Part { turn, index, text: words.into(), media: Vec::new() }),
         }
@@ -187,6 +188,11 @@ pub(crate) fn said(decision: &Decision) -> String {
         Settlement::DeadLetter(reason) => format!("dead: {}", reason.name),
         Settlement::GiveBack => "give back".to_owned(),
     }
+}
+
+/// A person replays it now.
+pub(crate) fn replay(envelope: &mut Envelope) {
+    envelope.replay(Clock::system().now(), "somebody@here", "the reason it had");
 }
 
 /// The same part to another customer.

@@ -8,7 +8,7 @@ use common::integration::ProviderSettings;
 use common::message::IntegrationId;
 use simulator::{Fault, Route};
 
-use crate::rig::{CUSTOMER, Rig, TWILIO_NUMBER, said, to, with_picture};
+use crate::rig::{CUSTOMER, Rig, TWILIO_NUMBER, replay, said, to, with_picture};
 
 #[tokio::test]
 async fn a_part_is_sent_once_however_often_it_is_delivered() {
@@ -280,6 +280,36 @@ async fn attempts_and_age_are_bounded() {
     part.accepted_at -= rig.integration.options.reply_max_age + Duration::from_secs(1);
     assert_eq!(rig.deliver(&mut part).await, "dead: expired");
     assert_eq!(rig.accepted(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn g5_attempts_and_age_begin_again_with_a_replay() {
+    let mut rig = Rig::twilio().await;
+    rig.pace.quiet = Duration::ZERO;
+    rig.simulator.fail(Route::TwilioSend, Fault::status(503).always());
+    let mut part = rig.part(0, "hi");
+    assert_eq!(rig.deliver(&mut part).await, "dead: exhausted");
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "dead: exhausted");
+    assert_eq!((part.attempts.len(), part.times_replayed()), (48, 1), "nothing of the history is lost");
+    rig.simulator.clear_faults();
+    part.accepted_at -= rig.integration.options.reply_max_age + Duration::from_secs(1);
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "accepted");
+}
+
+#[tokio::test]
+async fn g3_a_replay_of_an_unknown_outcome_asks_twilio_first() {
+    let mut rig = Rig::twilio().await;
+    rig.pace.quiet = Duration::ZERO;
+    rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
+    rig.simulator.fail(Route::TwilioList, Fault::status(401));
+    let mut part = rig.part(0, "hi");
+    assert_eq!(rig.deliver(&mut part).await, "dead: unknown_outcome");
+    replay(&mut part);
+    assert_eq!(rig.deliver(&mut part).await, "accepted");
+    assert_eq!(rig.accepted(), ["hi"]);
+    assert_eq!(rig.calls(Route::TwilioSend).len(), 1);
 }
 
 #[tokio::test]

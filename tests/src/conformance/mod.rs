@@ -5,6 +5,7 @@
 //! be left out for one of them. A case fails by panicking; nothing waits longer than [`DEADLINE`].
 
 pub mod broker;
+pub mod dead_letters;
 pub mod store;
 
 use std::time::Duration;

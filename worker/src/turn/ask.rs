@@ -85,7 +85,12 @@ fn failed(envelope: &Envelope, integration: &Integration, failure: &Failure, att
     );
     let mut tried = envelope.attempts.clone();
     tried.extend(attempts.into_failed(failure));
-    let unanswered = Unanswered { cause: Cause::of(failure), detail: failure.to_string(), attempts: tried };
+    let unanswered = Unanswered {
+        cause: Cause::of(failure),
+        detail: failure.to_string(),
+        attempts: tried,
+        times_replayed: envelope.times_replayed(),
+    };
     let message = Item::Text(integration.options.failure_message.as_str().into());
     let rendered = render(&[message], integration.options.max_part_chars.into());
     Taken { entry: Entry::unanswered(rendered.texts, unanswered), after: After::Stays }

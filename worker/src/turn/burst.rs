@@ -48,9 +48,9 @@ pub(super) fn divide(envelope: &Envelope, records: Vec<Option<Record>>, is_done:
 
 /// Texts of `envelope`'s burst as a burst of their own.
 fn as_one(envelope: &Envelope, mut texts: impl Iterator<Item = Joined>) -> Option<Envelope> {
-    let Joined { id, attempts, inbound } = texts.next()?;
+    let Joined { id, attempts, replays, inbound } = texts.next()?;
     let body = Body::Inbound(Inbound { joined: texts.collect(), ..inbound });
-    Some(Envelope { attempts, ..envelope.causing(id, body) })
+    Some(Envelope { attempts, replays, ..envelope.causing(id, body) })
 }
 
 /// The writes that say of every text that joined `envelope` that it was answered with it.

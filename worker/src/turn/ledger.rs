@@ -1,8 +1,9 @@
 //! The turn ledger: what came of each turn, parts included, so that a turn handed out again is not taken again but its
 //! parts are published again, under the same ids.
 //!
-//! A turn that failed is settled only for the delivery that failed. Its dead letter carries the attempts, so when a
-//! person replays it, it has as many as the ledger and is asked again; the failure message then keeps its own id.
+//! A turn that failed is settled until a person replays it: the entry says how often it had been replayed when it failed,
+//! and an envelope that was replayed more often is asked again; the failure message then keeps its own id. A turn that
+//! was answered is settled for ever, however often it is replayed.
 
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ pub(super) struct Unanswered {
     pub(super) detail: String,
     /// All attempts, those of earlier deliveries included; never empty.
     pub(super) attempts: Vec<Attempt>,
+    /// How often the turn had been replayed when it failed.
+    #[serde(default)]
+    pub(super) times_replayed: usize,
 }
 
 /// What kept the assistant from answering.
@@ -116,9 +120,9 @@ impl Entry {
         Write::put(key, expect, serde_json::to_vec(self).unwrap_or_default(), TTL)
     }
 
-    /// Whether nothing remains to be asked: the turn was answered, or this is the delivery that failed.
+    /// Whether nothing remains to be asked: the turn was answered, or it failed and nobody has replayed it since.
     pub(super) fn settles(&self, envelope: &Envelope) -> bool {
-        self.unanswered.as_ref().is_none_or(|why| envelope.attempts.len() < why.attempts.len())
+        self.unanswered.as_ref().is_none_or(|why| envelope.times_replayed() <= why.times_replayed)
     }
 
     /// Publish the parts; then the turn is done with `outcome`, or dead if nobody answered it.

@@ -79,7 +79,7 @@ pub(super) fn depths(connection: &Connection) -> rusqlite::Result<Depths> {
     })
 }
 
-fn insert(connection: &Connection, messages: &[Outgoing], now_ms: i64) -> rusqlite::Result<()> {
+pub(super) fn insert(connection: &Connection, messages: &[Outgoing], now_ms: i64) -> rusqlite::Result<()> {
     for message in messages {
         match &message.destination {
             Destination::Work(stage) => add_work(connection, *stage, message)?,
@@ -99,7 +99,7 @@ fn depth(connection: &Connection, stage: Stage, place: &str) -> rusqlite::Result
 }
 
 /// Parked messages and dead letters always find room: refusing them would only keep the message they came from.
-fn stage_without_room(
+pub(super) fn stage_without_room(
     connection: &Connection,
     messages: &[Outgoing],
     row_limit: u64,

@@ -19,9 +19,9 @@ use crate::retry::{Backoff, RetryPolicy};
 /// `prefetch` holds for each partition, and a stage is all partitions in one: as many as the default configuration has.
 const HELD_PER_PREFETCH: usize = 64;
 
-/// A sleep until a parked message is due looks at the clock again after this long, because clocks are set and machines
-/// are suspended.
-pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A consumer with nothing to do looks again after this long: another process may have replayed dead letters, clocks are
+/// set, and machines are suspended.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// A look into the queue on its way.
 type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send>>;
@@ -97,11 +97,9 @@ impl EmbeddedSubscription {
     }
 
     async fn wait(&mut self, next_due_ms: Option<i64>) {
-        let due = async {
-            let Some(due_ms) = next_due_ms else { return std::future::pending().await };
-            let left_ms = u64::try_from(due_ms.saturating_sub(self.broker.now_ms())).unwrap_or_default();
-            tokio::time::sleep(Duration::from_millis(left_ms).min(LONGEST_SLEEP)).await;
-        };
+        let left = |due_ms: i64| u64::try_from(due_ms.saturating_sub(self.broker.now_ms())).unwrap_or_default();
+        let left = next_due_ms.map_or(LONGEST_SLEEP, |due_ms| Duration::from_millis(left(due_ms)));
+        let due = tokio::time::sleep(left.min(LONGEST_SLEEP));
         tokio::select! {
             () = self.state.arrived.notified() => {}
             () = self.held.settled.notified(), if self.position.lags() => {}

@@ -35,7 +35,8 @@ pub(super) async fn count(connection: &Connection, topology: &Topology) -> Resul
     Ok(depths)
 }
 
-async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failure> {
+/// How many messages wait in `queue`.
+pub(super) async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failure> {
     let options = QueueDeclareOptions::durable().passive();
     let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
     let found = step(&format!("cannot count queue {queue}"), asking).await?;

@@ -10,6 +10,8 @@ use crate::clock::Timestamp;
 
 /// AMQP's `delivery-mode` of messages that survive a restart.
 const PERSISTENT: u8 = 2;
+/// No detail in a header is longer. All headers of a message share one frame of 16 KiB.
+const MOST_DETAIL_CHARS: usize = 1000;
 
 /// An exchange and a routing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub(super) fn properties(message: &Outgoing, now: Timestamp) -> BasicProperties 
     insert("traceparent", &message.trace);
     if let Destination::Dead(stage, reason) = &message.destination {
         insert("reason", reason.name);
-        insert("detail", &reason.detail);
+        insert("detail", beginning(&reason.detail));
         insert("stage", stage.as_str());
         insert("dead_at", &now.to_string());
     }
@@ -63,6 +65,12 @@ pub(super) fn properties(message: &Outgoing, now: Timestamp) -> BasicProperties 
         Some(id) => properties.with_message_id(id.to_string().into()),
         None => properties,
     }
+}
+
+/// As much of a dead letter's detail as a header may take: all headers share one frame.
+fn beginning(detail: &str) -> &str {
+    let end = detail.char_indices().nth(MOST_DETAIL_CHARS).map_or(detail.len(), |(end, _)| end);
+    detail.get(..end).unwrap_or(detail)
 }
 
 /// How often a message with `properties` was handed out before.

@@ -4,6 +4,7 @@
 //! ours connects, declares, works until anything fails, tears down and begins again. Publishing and consuming
 //! have a connection each, because a broker short of memory stops reading from connections that publish.
 
+mod dead_letter;
 mod declare;
 mod delivery;
 mod depths;
@@ -17,6 +18,7 @@ mod repartition;
 mod step;
 mod subscribe;
 mod version;
+mod walk;
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,12 +27,14 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::Topology;
+use super::dead_letters::{DeadLetters, Walk};
 use super::{Broker, Depths, Outgoing, Stage, Subscription};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use link::{Link, Purpose};
 use node::Nodes;
 use publish::Publisher;
+use walk::RabbitWalk;
 
 /// Durable queues on a RabbitMQ node or cluster, version 3.10 or later. Cheap to clone.
 ///
@@ -108,5 +112,13 @@ impl Broker for RabbitMq {
 
     async fn check(&self) -> Result<(), Failure> {
         self.publisher().check().await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for RabbitMq {
+    async fn open(&self, stage: Option<Stage>) -> Result<Box<dyn Walk>, Failure> {
+        let (link, publisher) = (self.consuming().clone(), Arc::clone(self.publisher()));
+        Ok(Box::new(RabbitWalk::open(link, publisher, self.0.topology.clone(), stage).await?))
     }
 }

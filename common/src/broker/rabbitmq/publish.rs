@@ -86,6 +86,12 @@ impl Publisher {
         }
     }
 
+    /// Waits until there is a connection.
+    pub(super) async fn connected(&self, patience: Duration) -> Result<(), Failure> {
+        let connection = timeout(patience, self.link.up()).await.ok().flatten();
+        connection.map(drop).ok_or_else(|| self.link.why_down())
+    }
+
     /// See [`crate::broker::Broker::check`].
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let route = Route { exchange: String::new(), key: self.topology.probe() };

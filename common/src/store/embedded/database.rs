@@ -4,16 +4,20 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::schema::{SchemaError, migrate};
+use super::schema::{SchemaError, is_current, migrate};
 use super::writer::{self, Job, Task};
 use crate::failure::Failure;
 
 const FILE_NAME: &str = "switchboard.db";
 const LOCK_NAME: &str = "switchboard.lock";
+
+/// How long a commit waits for one of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Jobs that may wait for the writer; callers beyond wait for room, so memory stays bounded.
 const MAX_WAITING: usize = 1024;
@@ -53,6 +57,25 @@ impl Database {
         Self::start(connection, Some(lock))
     }
 
+    /// Opens the `switchboard.db` that is in `data_dir`, also while another process has the directory: for short work
+    /// beside it, such as replaying dead letters. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// Misconfigured when there is no such file, or another release made it; transient when the disk fails.
+    pub fn open_beside(data_dir: &Path) -> Result<Self, Failure> {
+        let file = data_dir.join(FILE_NAME);
+        if !file.is_file() {
+            let named = file.display();
+            return Err(Failure::misconfigured(format!("there is no {named}: name the directory with data_dir")));
+        }
+        let connection = Connection::open(file).map_err(|e| cannot_open(&e))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| cannot_open(&e))?;
+        // Bringing it up to date is for whoever has the directory.
+        is_current(&connection).map_err(unusable)?;
+        configure(&connection).map_err(|e| cannot_open(&e))?;
+        Self::spawn(connection, None)
+    }
+
     /// A database in memory, for tests. It is gone with its last clone.
     ///
     /// # Errors
@@ -63,10 +86,11 @@ impl Database {
 
     fn start(mut connection: Connection, lock: Option<File>) -> Result<Self, Failure> {
         configure(&connection).map_err(|e| cannot_open(&e))?;
-        migrate(&mut connection).map_err(|e| match e {
-            SchemaError::Newer(_) => Failure::misconfigured("the embedded database cannot be used").caused_by(e),
-            SchemaError::Sqlite(e) => cannot_open(&e),
-        })?;
+        migrate(&mut connection).map_err(unusable)?;
+        Self::spawn(connection, lock)
+    }
+
+    fn spawn(connection: Connection, lock: Option<File>) -> Result<Self, Failure> {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let work = move || {
             writer::run(&connection, waiting);
@@ -143,11 +167,20 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
         "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA busy_timeout = 5000;
          PRAGMA foreign_keys = ON;",
     )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+fn unusable(error: SchemaError) -> Failure {
+    match error {
+        SchemaError::Sqlite(error) => cannot_open(&error),
+        SchemaError::Newer(_) | SchemaError::Older(_) => {
+            Failure::misconfigured("the embedded database cannot be used").caused_by(error)
+        }
+    }
 }
 
 fn cannot_open(error: &rusqlite::Error) -> Failure {
@@ -172,6 +205,23 @@ mod tests {
         assert!(Database::open(&data_dir).is_err(), "a clone still uses it");
         drop(clone);
         Database::open(&data_dir).unwrap();
+    }
+
+    #[test]
+    fn beside_the_owner_only_a_file_of_this_release_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |dir: &Path| Database::open_beside(dir).unwrap_err();
+        assert_eq!(refused(dir.path()).kind, FailureKind::Misconfigured);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+        let owner = Database::open(dir.path()).unwrap();
+        Database::open_beside(dir.path()).unwrap();
+        drop(owner);
+        for version in [0, 99] {
+            let connection = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+            connection.pragma_update(None, "user_version", version).unwrap();
+            let refused = refused(dir.path());
+            assert_eq!(refused.kind, FailureKind::Misconfigured, "{refused}");
+        }
     }
 
     #[test]

@@ -108,6 +108,9 @@ pub(super) enum SchemaError {
     /// A newer release has changed it.
     #[error("schema {0} is newer than {latest}, the newest this release reads", latest = STEPS.len())]
     Newer(u32),
+    /// An older release made it, and nobody has brought it up to date.
+    #[error("schema {0} is older than {latest}: start this release's switchboard on it first", latest = STEPS.len())]
+    Older(u32),
     /// SQLite failed.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -128,6 +131,16 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
         transaction.commit()?;
     }
     if done > version { Err(SchemaError::Newer(done)) } else { Ok(()) }
+}
+
+/// Whether the file is as this release makes it.
+pub(super) fn is_current(connection: &Connection) -> Result<(), SchemaError> {
+    let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match usize::try_from(done).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
+        std::cmp::Ordering::Less => Err(SchemaError::Older(done)),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(SchemaError::Newer(done)),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use common::integration::Options;
 use common::message::Envelope;
 
 use super::stand::{Stand, says};
-use super::{ending, texts};
+use super::{ending, replay, texts};
 
 fn burst(stand: &Stand, ids: &[&str]) -> Envelope {
     let mut all = ids.iter().map(|id| stand.text(id, id));
@@ -80,6 +80,7 @@ async fn a_text_that_failed_and_is_replayed_behind_another_is_asked_again() {
     let stand = failing_once();
     let mut replayed = stand.text("a", "a");
     assert_eq!(ending(&stand.handler.handle(&mut replayed).await.settlement), "assistant_unreachable");
+    replay(&mut replayed);
     let mut envelope = stand.text("b", "b");
     envelope.join(replayed);
     let decision = stand.handler.handle(&mut envelope).await;
@@ -91,6 +92,7 @@ async fn a_burst_that_failed_is_replayed_as_one() {
     let stand = failing_once();
     let mut envelope = burst(&stand, &["a", "b"]);
     assert_eq!(ending(&stand.handler.handle(&mut envelope).await.settlement), "assistant_unreachable");
+    replay(&mut envelope);
     let replayed = stand.handler.handle(&mut envelope).await;
     assert_eq!((ending(&replayed.settlement), texts(&replayed.effects)), ("answered", vec!["a\nb".to_owned()]));
 }
@@ -105,10 +107,11 @@ async fn a_burst_that_failed_and_comes_again_with_a_later_text_stays_dead_while_
     assert_eq!(envelope.id, stand.text("c", "c").id);
     let [failure, dead, answer] = &decision.effects[..] else { panic!("{decision:?}") };
     assert!(matches!(&dead.destination, Destination::Dead(Stage::Inbound, why) if why.name == "assistant_unreachable"));
-    let dead = Envelope::decode(&dead.payload).unwrap();
+    let mut dead = Envelope::decode(&dead.payload).unwrap();
     assert_eq!((dead.id, dead.attempts.len()), (stand.text("a", "a").id, 1));
     assert_eq!(texts(&[failure.clone(), answer.clone()]), [Options::default().failure_message.as_str(), "c"]);
-    let replayed = stand.handler.handle(&mut dead.clone()).await;
+    replay(&mut dead);
+    let replayed = stand.handler.handle(&mut dead).await;
     assert_eq!(texts(&replayed.effects), ["a\nb"]);
 }
 

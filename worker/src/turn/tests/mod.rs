@@ -7,6 +7,7 @@ mod sessions;
 mod stand;
 
 use common::broker::{Destination, Outcome, Outgoing, Settlement, Stage};
+use common::clock::Clock;
 use common::message::{Body, Envelope};
 
 /// The texts of the parts among `effects`, which all go to the senders.
@@ -19,6 +20,11 @@ fn texts(effects: &[Outgoing]) -> Vec<String> {
         }
     };
     effects.iter().map(part).collect()
+}
+
+/// A person replays it now.
+fn replay(envelope: &mut Envelope) {
+    envelope.replay(Clock::system().now(), "somebody@here", "the reason it had");
 }
 
 /// The outcome of a turn that is done, or the reason of one that is dead.

@@ -152,6 +152,7 @@ impl Stand {
             conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
             accepted_at: Timestamp::from_second(self.now_s.load(Ordering::SeqCst)).unwrap(),
             attempts: Vec::new(),
+            replays: Vec::new(),
             trace: String::new(),
             body: serde_json::from_value(inbound).unwrap(),
         }

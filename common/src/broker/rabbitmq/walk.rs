@@ -1,0 +1,197 @@
+//! A walk through the dead letter queues. All that is looked at is held unsettled on one channel, and goes back when that
+//! closes: in front, nothing lost, whatever becomes of this process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::SelectAll;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::depths::waiting;
+use super::link::Link;
+use super::publish::Publisher;
+use super::{dead_letter, failure};
+use crate::broker::dead_letters::{DeadLetter, Place, Walk};
+use crate::broker::{Outgoing, Stage, Topology};
+use crate::failure::Failure;
+use crate::retry::RetryPolicy;
+
+/// How long a walk waits for the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the channel may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many letters one consumer holds. Quorum queues take "no limit" for 2,000, so when one is full another one starts.
+const HELD_BY_ONE: u16 = 10_000;
+/// The end is where the broker has handed out as many as it counted and this has passed: what a walk that was just
+/// killed held comes back a moment later.
+const AFTERTHOUGHT: Duration = Duration::from_millis(300);
+/// How long the broker may take to hand out what it has counted.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a walk waits for another one to end: RabbitMQ notices a killed one a moment later.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// RabbitMQ's reply when somebody else has the exclusive queue.
+const RESOURCE_LOCKED: u16 = 405;
+
+/// A walk through the dead letters of one or two queues.
+pub(super) struct RabbitWalk {
+    channel: Channel,
+    publisher: Arc<Publisher>,
+    topology: Topology,
+    /// The queues still to be walked, by the stage that names them.
+    shelves: VecDeque<Stage>,
+    shelf: Option<Shelf>,
+    /// Queues that were walked. Their consumers stay until the channel is closed: dropping one cancels it.
+    passed: Vec<Shelf>,
+}
+
+/// One queue.
+struct Shelf {
+    stage: Stage,
+    consumers: SelectAll<Consumer>,
+    /// How many are still to come, as far as the broker had counted.
+    left: u64,
+    /// How many of those that came are not settled.
+    held: u64,
+    ends_at: Option<Instant>,
+}
+
+impl RabbitWalk {
+    /// Begins a walk, which must be the only one.
+    pub(super) async fn open(
+        link: Link,
+        publisher: Arc<Publisher>,
+        topology: Topology,
+        stage: Option<Stage>,
+    ) -> Result<Self, Failure> {
+        publisher.connected(CONNECT_TIMEOUT).await?;
+        let connection = timeout(CONNECT_TIMEOUT, link.up()).await.ok().flatten().ok_or_else(|| link.why_down())?;
+        let channel = lock(&connection, &topology).await?;
+        let prefetched = channel.basic_qos(HELD_BY_ONE, BasicQosOptions::default()).await;
+        prefetched.map_err(|error| failure::of_setup("cannot set the prefetch", &error))?;
+        let shelves = [Stage::Inbound, Stage::Outbound].into_iter();
+        let is_wanted = |shelf: &Stage| stage.is_none_or(|s| topology.dead_queue(s) == topology.dead_queue(*shelf));
+        let shelves = shelves.filter(is_wanted).collect();
+        Ok(Self { channel, publisher, topology, shelves, shelf: None, passed: Vec::new() })
+    }
+
+    async fn start(&self, stage: Stage) -> Result<Shelf, Failure> {
+        let left = waiting(&self.channel, &self.topology.dead_queue(stage)).await?;
+        let mut shelf = Shelf { stage, consumers: SelectAll::new(), left, held: 0, ends_at: None };
+        self.consume(&mut shelf).await?;
+        Ok(shelf)
+    }
+
+    async fn consume(&self, shelf: &mut Shelf) -> Result<(), Failure> {
+        let queue = self.topology.dead_queue(shelf.stage);
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = self.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
+        let refused = |error| failure::of_setup(&format!("cannot consume queue {queue}"), &error);
+        shelf.consumers.push(consumer.map_err(refused)?);
+        Ok(())
+    }
+
+    /// The next letter of `shelf`; `None` at its end.
+    async fn step(&mut self, shelf: &mut Shelf) -> Result<Option<DeadLetter>, Failure> {
+        let consumers = u64::try_from(shelf.consumers.len()).unwrap_or(u64::MAX);
+        if shelf.held >= consumers.saturating_mul(HELD_BY_ONE.into()) {
+            self.consume(shelf).await?;
+        }
+        if shelf.left == 0 {
+            shelf.ends_at.get_or_insert_with(|| Instant::now() + AFTERTHOUGHT);
+        }
+        let until = shelf.ends_at.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let Ok(next) = timeout_at(until, shelf.consumers.next()).await else { return Ok(None) };
+        let lost = || Failure::transient("the broker ended the walk through the dead letters");
+        let delivery =
+            next.ok_or_else(lost)?.map_err(|error| failure::of_setup("the dead letters were lost", &error))?;
+        shelf.left = shelf.left.saturating_sub(1);
+        shelf.held += 1;
+        let place = Place(delivery.delivery_tag);
+        Ok(Some(dead_letter::read(delivery, shelf.stage, place)))
+    }
+
+    async fn settle(&mut self, place: Place) -> Result<(), Failure> {
+        let settled = self.channel.basic_ack(place.0, BasicAckOptions::default()).await;
+        settled.map_err(|error| failure::of_setup("a dead letter cannot be taken off", &error))?;
+        if let Some(shelf) = &mut self.shelf {
+            // Those of a shelf that was passed do not matter any more.
+            shelf.held = shelf.held.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Walk for RabbitWalk {
+    async fn next(&mut self) -> Result<Option<DeadLetter>, Failure> {
+        loop {
+            let mut shelf = match self.shelf.take() {
+                Some(shelf) => shelf,
+                None => match self.shelves.pop_front() {
+                    Some(stage) => self.start(stage).await?,
+                    None => return Ok(None),
+                },
+            };
+            let found = self.step(&mut shelf).await;
+            if matches!(found, Ok(None)) && !self.shelves.is_empty() {
+                self.passed.push(shelf);
+                continue;
+            }
+            self.shelf = Some(shelf);
+            return found;
+        }
+    }
+
+    async fn replay(&mut self, letters: &[(Place, Outgoing)]) -> Result<u64, Failure> {
+        let messages: Vec<Outgoing> = letters.iter().map(|(_, message)| message.clone()).collect();
+        self.publisher.publish(&messages).await?;
+        for (place, _) in letters {
+            self.settle(*place).await?;
+        }
+        Ok(u64::try_from(letters.len()).unwrap_or(u64::MAX))
+    }
+
+    async fn discard(&mut self, place: Place) -> Result<bool, Failure> {
+        self.settle(place).await.map(|()| true)
+    }
+
+    async fn close(self: Box<Self>) {
+        let lock = self.topology.dead_lock();
+        let close = async {
+            self.channel.queue_delete(lock.as_str().into(), QueueDeleteOptions::default()).await?;
+            self.channel.close(200, "done".into()).await
+        };
+        if !matches!(timeout(CLOSE_TIMEOUT, close).await, Ok(Ok(()))) {
+            tracing::debug!("a channel was lost while it was being closed");
+        }
+    }
+}
+
+/// A channel whose connection holds the lock: a queue that only it may have.
+async fn lock(connection: &Connection, topology: &Topology) -> Result<Channel, Failure> {
+    let mut backoff = RetryPolicy::NEAR.start();
+    let give_up_at = Instant::now() + LOCK_PATIENCE;
+    loop {
+        // Each in a channel of its own: a refusal closes it.
+        let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let name = topology.dead_lock();
+        match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+            Ok(_) => return Ok(channel),
+            Err(error) if failure::reply_code(&error) != Some(RESOURCE_LOCKED) => {
+                return Err(failure::of_setup("cannot lock the dead letters", &error));
+            }
+            Err(_) if Instant::now() >= give_up_at => {
+                let what = "somebody else is at the dead letters just now: wait until that command has ended";
+                return Err(Failure::transient(what));
+            }
+            Err(_) => tokio::time::sleep(backoff.next_delay(None)).await,
+        }
+    }
+}

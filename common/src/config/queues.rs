@@ -1,0 +1,35 @@
+//! The part of the configuration that says where the queues are: enough for commands that do nothing else, on machines
+//! that have nothing else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{BrokerConfig, Problem, Problems, file, walk};
+
+/// Where the queues are.
+#[derive(Debug, Clone)]
+pub struct QueueConfig {
+    /// The embedded queues live here.
+    pub data_dir: PathBuf,
+    /// The queues.
+    pub broker: BrokerConfig,
+}
+
+impl QueueConfig {
+    /// Reads as [`super::Config::load`] does, and passes over what is wrong or missing elsewhere: secrets of the
+    /// integrations, say, that only the services know.
+    ///
+    /// # Errors
+    /// Everything that is wrong with `broker` and `data_dir`, at once.
+    pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Self, Problems> {
+        let walked = walk(&file::text(path, environment)?, environment)?;
+        Problems::none_in(walked.problems.into_iter().filter(concerns_queues).collect())?;
+        Ok(Self { data_dir: walked.config.data_dir, broker: walked.config.broker })
+    }
+}
+
+fn concerns_queues(problem: &Problem) -> bool {
+    let key = problem.key.to_ascii_lowercase();
+    let key = key.strip_prefix("switchboard__").unwrap_or(&key);
+    ["broker", "data_dir"].iter().any(|ours| key.starts_with(ours))
+}
