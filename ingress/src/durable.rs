@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::broker::{Broker, Outgoing};
 use common::failure::Failure;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
 use crate::spool::{STRIPES, Spool, stripe};
 
@@ -51,9 +51,14 @@ impl Durable {
         if spool.is_in_the_way_of(stripe) {
             return spool.append(&message).await;
         }
+        let began = Instant::now();
         let Err(failure) = self.publish(message.clone()).await else { return Ok(()) };
-        warn!(%failure, "the broker did not take a message: it goes to the spool");
-        spool.broker_is_away();
+        if spool.is_empty() {
+            warn!(%failure, "the broker did not take a message: it goes to the spool");
+        } else {
+            debug!(%failure, "the broker did not take a message: it goes to the spool");
+        }
+        spool.broker_took(began.elapsed(), false);
         spool.append(&message).await
     }
 

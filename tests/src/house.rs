@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::Depths;
+use common::broker::{Depths, Stage};
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, StoreUrl};
 use common::intake::{Intake, SpoolState};
@@ -14,7 +14,7 @@ use common::integration::{
 };
 use common::message::IntegrationId;
 use common::operations::{self, Health};
-use common::ports::Ports;
+use common::ports::{Ports, StageProgress};
 use common::shutdown::Shutdown;
 use secrecy::ExposeSecret as _;
 use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
@@ -122,6 +122,7 @@ pub struct House {
     intake: Arc<Intake>,
     ingress: Option<(Shutdown, JoinHandle<()>)>,
     roles: Vec<JoinHandle<()>>,
+    progress: Vec<StageProgress>,
     _directory: TempDir,
 }
 
@@ -173,6 +174,7 @@ impl House {
             intake: Arc::default(),
             ingress: None,
             roles: Vec::new(),
+            progress: Vec::new(),
             _directory: directory,
         };
         house.start_roles(ingress, operations, blueprint.workers).await;
@@ -195,6 +197,7 @@ impl House {
             self.add_worker();
         }
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
+        self.progress.push(ports.progress.clone());
         self.roles.push(tokio::spawn(async move {
             sender::run(&config, ports, shutdown).await.expect("the sender runs");
         }));
@@ -232,6 +235,7 @@ impl House {
     pub fn add_worker(&mut self) -> Shutdown {
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.child());
         let stop = shutdown.clone();
+        self.progress.push(ports.progress.clone());
         self.roles.push(tokio::spawn(async move {
             worker::run(&config, ports, shutdown).await.expect("the worker runs");
         }));
@@ -313,7 +317,11 @@ impl House {
     pub async fn close(mut self, dead: u64) {
         self.await_receipts().await;
         self.await_empty_spool().await;
-        self.await_depths(|depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0).await;
+        // RabbitMQ does not count what a role holds.
+        let held = |progress: &StageProgress| Stage::ALL.map(|stage| progress.of(stage).held()).iter().sum::<u64>();
+        let nothing_left = |depths: &Depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0;
+        let progress = std::mem::take(&mut self.progress);
+        self.await_depths(|depths| nothing_left(depths) && progress.iter().map(held).sum::<u64>() == 0).await;
         self.shutdown.start();
         self.stop_ingress().await;
         for role in self.roles {

@@ -75,8 +75,35 @@ async fn g1_texts_are_accepted_while_rabbitmq_is_down_also_by_an_ingress_that_re
     blocking(&server, |server| server.start_again().unwrap()).await;
     texts.extend(text_numbers(&house, 17..20).await);
     assert_eq!(house.replies(CUSTOMER, texts.len()).await, texts);
-    let (_, body) = ready(&house).await;
-    assert_eq!((&body["checks"]["spool"], &body["checks"]["broker"]), (&"ok".into(), &"ok".into()), "{body}");
+    house.close(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_many_conversations_text_through_an_outage_and_none_loses_or_reorders_a_text() {
+    const CONVERSATIONS: usize = 40;
+    const TEXTS: usize = 15;
+    let (server, mut house) = house_on(|blueprint| blueprint.workers = 2).await;
+    let customer = |number: usize| format!("+1303555{:04}", 4000 + number);
+    let texting = (0..CONVERSATIONS).map(|conversation| {
+        let (house, server, customer) = (&house, &server, customer(conversation));
+        async move {
+            for text in 0..TEXTS {
+                // The node goes and comes while everybody texts, in the middle of a conversation.
+                match (conversation, text) {
+                    (0, 3) => blocking(server, |server| server.kill().unwrap()).await,
+                    (0, 9) => blocking(server, |server| server.start_again().unwrap()).await,
+                    _ => {}
+                }
+                house.text(&customer, &text.to_string()).await;
+            }
+        }
+    });
+    futures_util::future::join_all(texting).await;
+    house.restart_ingress().await;
+    let expected: Vec<String> = (0..TEXTS).map(|text| text.to_string()).collect();
+    for conversation in 0..CONVERSATIONS {
+        assert_eq!(house.replies(&customer(conversation), TEXTS).await, expected, "conversation {conversation}");
+    }
     house.close(0).await;
 }
 

@@ -17,7 +17,6 @@ use super::position::Position;
 use super::record::{self, Read, Record};
 use super::writer::Command;
 use super::{Spool, segment};
-use crate::durable::CONFIRM_TIMEOUT;
 
 /// As many messages are published at a time as the broker keeps unconfirmed.
 const LARGEST_BATCH: usize = 100;
@@ -166,8 +165,7 @@ impl Drain {
         let published = timeout(PUBLISH_TIMEOUT, self.broker.publish(&batch.messages)).await;
         let failure = match published {
             Ok(Ok(())) => {
-                // One that takes longer would have every request wait in vain before it comes here.
-                self.spool.backlog.set_broker_away(began.elapsed() > CONFIRM_TIMEOUT);
+                self.spool.broker_took(began.elapsed(), true);
                 self.batch_size = (batch.messages.len() * 2).clamp(self.batch_size, LARGEST_BATCH);
                 self.backoff.reset();
                 self.trouble.clear();
@@ -176,7 +174,7 @@ impl Drain {
             Ok(Err(failure)) => failure,
             Err(_) => Failure::unknown("the broker did not confirm in time"),
         };
-        self.spool.backlog.set_broker_away(true);
+        self.spool.broker_took(began.elapsed(), false);
         self.batch_size = 1;
         // Once for each reason, not for each try.
         let trouble = failure.to_string();

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use drain::Drain;
 
+use crate::durable::CONFIRM_TIMEOUT;
 use backlog::Backlog;
 use record::Record;
 use slot::Slot;
@@ -41,6 +42,8 @@ pub(crate) const STRIPES: u16 = 4096;
 const QUEUE: usize = 1024;
 /// How long a disk may take; a provider does not wait much longer.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A refusal that comes within so long costs a request little.
+const QUICK_REFUSAL: Duration = Duration::from_millis(200);
 /// How often dead processes' slots and a failing disk are looked at, and gauges set that change by themselves.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -119,9 +122,16 @@ impl Spool {
         answer.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// The broker did not take a message in time: until it does again, everybody goes into the spool at once.
-    pub(crate) fn broker_is_away(&self) {
-        self.backlog.set_broker_away(true);
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.backlog.depth().bytes == 0
+    }
+
+    /// The broker took or refused something in so long. If others would wait in vain for as long, they go into the spool
+    /// at once until it is quicker. A quick refusal, as by a full queue, is no reason: it may be theirs alone whom it met.
+    pub(crate) fn broker_took(&self, elapsed: Duration, has_confirmed: bool) {
+        let patience = if has_confirmed { CONFIRM_TIMEOUT } else { QUICK_REFUSAL };
+        self.backlog.set_broker_away(elapsed > patience);
     }
 
     /// Looks after the spool as long as it is polled.

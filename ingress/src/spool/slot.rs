@@ -36,7 +36,9 @@ impl Slot {
         let mut abandoned = Vec::new();
         for entry in fs::read_dir(spool)? {
             let dir = entry?.path();
-            if dir != self.dir && dir.is_dir() {
+            let is_slot =
+                dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok());
+            if is_slot && dir != self.dir && dir.is_dir() {
                 abandoned.extend(Self::try_claim(dir)?);
             }
         }
@@ -90,6 +92,7 @@ mod tests {
         let claim = || Slot::claim(spool.path()).unwrap();
         let (first, second, third) = (claim(), claim(), claim());
         assert_eq!([&first, &second, &third].map(|slot| slot.dir.file_name().unwrap()), ["0", "1", "2"]);
+        fs::create_dir(spool.path().join("lost+found")).unwrap();
         assert!(first.abandoned().unwrap().is_empty());
         let dead = second.dir.clone();
         drop(second);

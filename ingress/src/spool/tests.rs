@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 
 use async_trait::async_trait;
 use common::broker::{Broker, Depths, Stage, Subscription};
@@ -25,6 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Tray {
     taken: Mutex<Vec<(u16, u32)>>,
     is_away: AtomicBool,
+    hangs: AtomicBool,
+    /// Whose messages it refuses.
+    refused: AtomicU16,
     refuse_every: usize,
     calls: watch::Sender<usize>,
 }
@@ -32,7 +35,14 @@ struct Tray {
 impl Tray {
     fn new(is_away: bool, refuse_every: usize) -> Arc<Self> {
         let calls = watch::Sender::new(0);
-        Arc::new(Self { taken: Mutex::default(), is_away: is_away.into(), refuse_every, calls })
+        Arc::new(Self {
+            taken: Mutex::default(),
+            is_away: is_away.into(),
+            hangs: false.into(),
+            refused: u16::MAX.into(),
+            refuse_every,
+            calls,
+        })
     }
 
     /// The numbers of each customer in the order in which they were first taken.
@@ -58,7 +68,11 @@ impl Broker for Tray {
         });
         // Some calls take longer than those that begin after them.
         tokio::time::sleep(Duration::from_millis(u64::try_from(call * 7 % 5).unwrap())).await;
-        if self.is_away.load(SeqCst) {
+        if self.hangs.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let refused = self.refused.load(SeqCst);
+        if self.is_away.load(SeqCst) || messages.iter().any(|message| read(message).0 == refused) {
             return Err(Failure::transient("away"));
         }
         let is_refused = self.refuse_every > 0 && call % self.refuse_every == 0;
@@ -190,6 +204,46 @@ async fn g1_nothing_is_lost_or_overtaken_while_the_broker_comes_and_goes() {
         assert_eq!(numbers, expected, "customer {customer}");
     }
     assert!(segments(&dir, "0").is_empty(), "what is drained is deleted");
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn g1_a_broker_that_takes_too_long_is_waited_for_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, MIB);
+    let broker = Tray::new(false, 0);
+    let durable = Durable::new(Arc::clone(&broker) as Arc<dyn Broker>, Some(ground.spool.clone()));
+    broker.hangs.fetch_or(true, SeqCst);
+    durable.keep(text(1, 0)).await.unwrap();
+    let began = std::time::Instant::now();
+    for customer in 1..20 {
+        durable.keep(text(customer, 1)).await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(ground.intake.spool(), SpoolState::InUse(20));
+    broker.hangs.fetch_and(false, SeqCst);
+    ground.drain(&broker).await;
+    durable.keep(text(1, 2)).await.unwrap();
+    assert_eq!(broker.taken()[&1], [0, 1, 2]);
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_sends_only_its_own_conversations_into_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, MIB);
+    let broker = Tray::new(false, 0);
+    let durable = Durable::new(Arc::clone(&broker) as Arc<dyn Broker>, Some(ground.spool.clone()));
+    broker.refused.fetch_and(1, SeqCst);
+    for number in 0..3 {
+        durable.keep(text(1, number)).await.unwrap();
+        durable.keep(text(2, number)).await.unwrap();
+    }
+    assert_eq!(broker.taken(), BTreeMap::from([(2, vec![0, 1, 2])]));
+    assert_eq!(ground.intake.spool(), SpoolState::InUse(3));
+    broker.refused.fetch_or(u16::MAX, SeqCst);
+    ground.drain(&broker).await;
+    assert_eq!(broker.taken()[&1], [0, 1, 2]);
     ground.close().await;
 }
 

@@ -13,7 +13,7 @@ use super::position::{self, Position};
 use super::segment::{self, scan};
 use super::slot::{Slot, sync_dir, writable};
 
-/// A segment that has so many bytes grows no more.
+/// A segment that has so many bytes, or a quarter of all that the spool may hold, grows no more.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// So many bytes share a sync at most.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -174,7 +174,7 @@ impl Writer {
         }
         active.end += bytes.len() as u64;
         let end = active.end;
-        if end < SEGMENT_BYTES {
+        if end < SEGMENT_BYTES.min(self.limit_bytes / 4) {
             self.active = Some(active);
         }
         Ok(end)
