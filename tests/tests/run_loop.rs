@@ -1,6 +1,7 @@
 //! The one loop that settles, with handlers made for each test: order, retries, dead letters, panics, shutdown.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use common::broker::{
     Broker, Decision, Depths, Destination, Handler, Held, Outcome, Outgoing, Progress, Reason, RunOptions, Stage, Stay,
 };
 use common::clock::Clock;
+use common::failure::Failure;
 use common::message::{Body, Envelope};
 use common::shutdown::Shutdown;
-use common::store::embedded::Database;
+use common::store::embedded::{Database, EmbeddedStore};
+use common::store::{Commit, Key, Record, Store, Write};
 use tests::samples::text_from;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -95,8 +98,16 @@ fn start_with(
     grace: Duration,
     progress: &Arc<Progress>,
 ) -> (Shutdown, JoinHandle<()>) {
+    start_as(broker, handler, grace, RunOptions { concurrency: 8, progress: progress.clone(), store: None })
+}
+
+fn start_as(
+    broker: &Arc<EmbeddedBroker>,
+    handler: &Arc<Recorder>,
+    grace: Duration,
+    options: RunOptions,
+) -> (Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new(grace);
-    let options = RunOptions { concurrency: 8, progress: progress.clone(), store: None };
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
     let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
     (shutdown, tokio::spawn(running))
@@ -186,7 +197,7 @@ async fn a_parked_message_comes_back_with_its_attempts() {
         _ => Decision::done(Outcome::Answered),
     });
     let mut message = text_from(1, 1, "again");
-    message.record_attempt(Clock::system().now(), &common::failure::Failure::transient("an earlier try"));
+    message.record_attempt(Clock::system().now(), &Failure::transient("an earlier try"));
     publish(&broker, &[message.clone()]).await;
     let (shutdown, running) = start(&broker, &handler, DEADLINE);
     await_depths(&broker, Depths { delayed: 1, ..Depths::default() }).await;
@@ -358,4 +369,60 @@ async fn what_is_held_is_bounded_in_bytes_and_number() {
     stop(&shutdown, running).await;
     assert!(most_held.1 <= 68, "{most_held:?}");
     assert!((200..=256).contains(&most_held.0), "{most_held:?}");
+}
+
+/// Counts what it is asked.
+#[derive(Debug)]
+struct Counting {
+    inner: EmbeddedStore,
+    commits: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Counting {
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Failure> {
+        self.inner.get(keys).await
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<Commit, Failure> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.inner.commit(writes).await
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        self.inner.check().await
+    }
+}
+
+#[tokio::test]
+async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side_by_side() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    let inner = EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system());
+    let store = Arc::new(Counting { inner, commits: AtomicUsize::new(0) });
+    let options = || RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
+    let first: Vec<_> = (0..10).map(|customer| text_from(customer, 1, "first")).collect();
+    publish(&broker, &first).await;
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(store.commits.load(Ordering::SeqCst), 0);
+
+    let again: Vec<_> = (0..8).map(|customer| text_from(customer, 2, "again")).collect();
+    publish(&broker, &again).await;
+    let mut lost = broker.subscribe(Stage::Inbound, 1);
+    lost.next().await;
+    // As when a process dies: nothing was given back in good order.
+    drop(lost);
+    handler.gate.forget_permits(1_000_000);
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
+    let side_by_side = async {
+        while handler.texts().len() < 18 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, side_by_side).await.expect("none waits for another");
+    handler.gate.add_permits(8);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(store.commits.load(Ordering::SeqCst), 16, "each was written down and struck out");
 }
