@@ -1,18 +1,21 @@
 //! The one loop that settles, with handlers made for each test: order, retries, dead letters, panics, shutdown.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::broker::embedded::EmbeddedBroker;
 use common::broker::{
-    Broker, Decision, Depths, Destination, Handler, Outcome, Outgoing, Progress, Reason, RunOptions, Stage,
+    Broker, Decision, Depths, Destination, Handler, Held, Outcome, Outgoing, Progress, Reason, RunOptions, Stage, Stay,
 };
 use common::clock::Clock;
+use common::failure::Failure;
 use common::message::{Body, Envelope};
 use common::shutdown::Shutdown;
-use common::store::embedded::Database;
+use common::store::embedded::{Database, EmbeddedStore};
+use common::store::{Commit, Key, Record, Store, Write};
 use tests::samples::text_from;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -29,6 +32,7 @@ struct Recorder {
     /// Each message needs a permit to go on.
     gate: Semaphore,
     window: Duration,
+    stays: Mutex<Vec<Stay>>,
 }
 
 #[async_trait]
@@ -44,6 +48,11 @@ impl Handler for Recorder {
         (self.decide)(envelope, before)
     }
 
+    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
+        self.stays.lock().unwrap().push(stay);
+        self.handle(envelope).await
+    }
+
     fn join_window(&self, _: &Envelope) -> Duration {
         self.window
     }
@@ -52,7 +61,13 @@ impl Handler for Recorder {
 impl Recorder {
     fn new(decide: impl Fn(&Envelope, usize) -> Decision + Send + Sync + 'static) -> Arc<Self> {
         let gate = Semaphore::new(1_000_000);
-        Arc::new(Self { seen: Mutex::default(), decide: Box::new(decide), gate, window: Duration::ZERO })
+        Arc::new(Self {
+            seen: Mutex::default(),
+            decide: Box::new(decide),
+            gate,
+            window: Duration::ZERO,
+            stays: Mutex::default(),
+        })
     }
 
     fn texts(&self) -> Vec<String> {
@@ -74,8 +89,25 @@ fn broker() -> Arc<EmbeddedBroker> {
 }
 
 fn start(broker: &Arc<EmbeddedBroker>, handler: &Arc<Recorder>, grace: Duration) -> (Shutdown, JoinHandle<()>) {
+    start_with(broker, handler, grace, &Arc::default())
+}
+
+fn start_with(
+    broker: &Arc<EmbeddedBroker>,
+    handler: &Arc<Recorder>,
+    grace: Duration,
+    progress: &Arc<Progress>,
+) -> (Shutdown, JoinHandle<()>) {
+    start_as(broker, handler, grace, RunOptions { concurrency: 8, progress: progress.clone(), store: None })
+}
+
+fn start_as(
+    broker: &Arc<EmbeddedBroker>,
+    handler: &Arc<Recorder>,
+    grace: Duration,
+    options: RunOptions,
+) -> (Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new(grace);
-    let options = RunOptions { concurrency: 8, progress: Arc::new(Progress::default()), store: None };
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
     let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
     (shutdown, tokio::spawn(running))
@@ -165,7 +197,7 @@ async fn a_parked_message_comes_back_with_its_attempts() {
         _ => Decision::done(Outcome::Answered),
     });
     let mut message = text_from(1, 1, "again");
-    message.record_attempt(Clock::system().now(), &common::failure::Failure::transient("an earlier try"));
+    message.record_attempt(Clock::system().now(), &Failure::transient("an earlier try"));
     publish(&broker, &[message.clone()]).await;
     let (shutdown, running) = start(&broker, &handler, DEADLINE);
     await_depths(&broker, Depths { delayed: 1, ..Depths::default() }).await;
@@ -242,4 +274,155 @@ async fn a_burst_is_handled_as_one_and_settled_whole() {
         .collect();
     joined.sort();
     assert_eq!(joined, [("a".to_owned(), vec![text_from(1, 2, "b").id]), ("c".to_owned(), vec![])]);
+}
+
+#[tokio::test]
+async fn a_message_that_rests_holds_no_slot_keeps_its_place_and_knows_how_long_it_rested() {
+    let broker = broker();
+    let pause = Duration::from_millis(300);
+    let handler = Recorder::new(move |envelope, before| match (text_of(envelope).as_str(), before) {
+        ("rests", 0 | 1) => Decision::rest(pause),
+        _ => Decision::done(Outcome::Answered),
+    });
+    // More of them than slots: eight.
+    let resting: Vec<_> = (0..20).map(|customer| text_from(customer, 1, "rests")).collect();
+    publish(&broker, &resting).await;
+    publish(&broker, &[text_from(0, 2, "follows"), text_from(30, 1, "beside")]).await;
+    let started = tokio::time::Instant::now();
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths::default()).await;
+    let took = started.elapsed();
+    stop(&shutdown, running).await;
+    assert!(took < pause * 4, "20 messages that rest 600 ms each took {took:?}");
+    let texts = handler.texts();
+    let at = |wanted: &str| texts.iter().position(|text| text == wanted).unwrap();
+    assert_eq!(at("beside"), 20, "it waits for none of them: {texts:?}");
+    assert!(at("follows") > 40, "it follows what rested: {texts:?}");
+    let stays = handler.stays.lock().unwrap();
+    for (times, rested) in [(20, pause), (20, pause * 2)] {
+        assert_eq!(stays.iter().filter(|stay| stay.rested == rested).count(), times);
+    }
+}
+
+#[tokio::test]
+async fn shutdown_gives_resting_messages_back_at_once() {
+    let (broker, handler) = (broker(), Recorder::new(|_, _| Decision::rest(Duration::from_secs(3600))));
+    publish(&broker, &[text_from(1, 1, "rests"), text_from(1, 2, "waits")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    while handler.texts().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stopped = tokio::time::Instant::now();
+    stop(&shutdown, running).await;
+    assert!(stopped.elapsed() < Duration::from_secs(5));
+    assert_eq!(broker.depths().await.unwrap(), Depths { inbound: 2, ..Depths::default() });
+    assert_eq!(handler.texts(), ["rests"]);
+}
+
+#[tokio::test]
+async fn a_conversation_with_thousands_of_texts_does_not_keep_the_others_waiting() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    handler.gate.forget_permits(1_000_000);
+    let noisy: Vec<_> = (0..3000).map(|number| text_from(1, number, "noisy")).collect();
+    publish(&broker, &noisy).await;
+    publish(&broker, &[text_from(2, 1, "quiet")]).await;
+    let (shutdown, running) = start(&broker, &handler, Duration::ZERO);
+    let came = async {
+        while !handler.texts().contains(&"quiet".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, came).await.expect("the quiet one comes while the first noisy one hangs");
+    assert_eq!(handler.texts(), ["noisy", "quiet"]);
+    stop(&shutdown, running).await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_becomes_a_dead_letter_unread() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    publish(&broker, &[text_from(1, 1, &"x".repeat(1024 * 1024)), text_from(1, 2, "small")]).await;
+    let (shutdown, running) = start(&broker, &handler, DEADLINE);
+    await_depths(&broker, Depths { dead: 1, ..Depths::default() }).await;
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts(), ["small"]);
+}
+
+#[tokio::test]
+async fn what_is_held_is_bounded_in_bytes_and_number() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    handler.gate.forget_permits(1_000_000);
+    let large: Vec<_> = (0..90).map(|customer| text_from(customer, 1, &"x".repeat(1_000_000))).collect();
+    publish(&broker, &large).await;
+    let small: Vec<_> = (100..700).map(|customer| text_from(customer, 1, "small")).collect();
+    publish(&broker, &small).await;
+    let progress = Arc::new(Progress::default());
+    let (shutdown, running) = start_with(&broker, &handler, DEADLINE, &progress);
+    let most = |held: Held| (held.messages, held.bytes / 1_000_000);
+    let mut most_held = (0, 0);
+    for _ in 0..690 {
+        let (messages, megabytes) = most(progress.held());
+        most_held = (most_held.0.max(messages), most_held.1.max(megabytes));
+        handler.gate.add_permits(1);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert!(most_held.1 <= 68, "{most_held:?}");
+    assert!((200..=256).contains(&most_held.0), "{most_held:?}");
+}
+
+/// Counts what it is asked.
+#[derive(Debug)]
+struct Counting {
+    inner: EmbeddedStore,
+    commits: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Counting {
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Failure> {
+        self.inner.get(keys).await
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<Commit, Failure> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.inner.commit(writes).await
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        self.inner.check().await
+    }
+}
+
+#[tokio::test]
+async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side_by_side() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    let inner = EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system());
+    let store = Arc::new(Counting { inner, commits: AtomicUsize::new(0) });
+    let options = || RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
+    let first: Vec<_> = (0..10).map(|customer| text_from(customer, 1, "first")).collect();
+    publish(&broker, &first).await;
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(store.commits.load(Ordering::SeqCst), 0);
+
+    let again: Vec<_> = (0..8).map(|customer| text_from(customer, 2, "again")).collect();
+    publish(&broker, &again).await;
+    let mut lost = broker.subscribe(Stage::Inbound, 1);
+    lost.next().await;
+    // As when a process dies: nothing was given back in good order.
+    drop(lost);
+    handler.gate.forget_permits(1_000_000);
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
+    let side_by_side = async {
+        while handler.texts().len() < 18 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, side_by_side).await.expect("none waits for another");
+    handler.gate.add_permits(8);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(store.commits.load(Ordering::SeqCst), 16, "each was written down and struck out");
 }

@@ -15,7 +15,7 @@ const CUSTOMER: &str = "+13035550190";
 /// A RabbitMQ of the test's own, and a house on it that answers each text with itself.
 async fn house_on(change: impl FnOnce(&mut Blueprint)) -> (Arc<RabbitMqServer>, House) {
     let server = tokio::task::spawn_blocking(RabbitMqServer::start).await.unwrap().unwrap();
-    let backend = Backend::Servers { amqp: server.url().to_owned(), redis: shared_redis_url().to_owned() };
+    let backend = Backend::Servers { amqp: vec![server.url().to_owned()], redis: shared_redis_url().to_owned() };
     let mut blueprint = Blueprint::new(backend);
     change(&mut blueprint);
     let house = House::open(blueprint).await;

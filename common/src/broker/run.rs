@@ -87,7 +87,7 @@ pub async fn run(
 /// How many unsettled messages the broker may hand out of each partition. With few partitions a worker still finds enough
 /// lanes; with many, what is held is bounded by [`Room`], and what waits before it by this times the partitions.
 fn prefetch(concurrency: usize) -> u16 {
-    u16::try_from((concurrency / 8).clamp(2, 64)).unwrap_or(2)
+    u16::try_from((concurrency / 8).clamp(4, 64)).unwrap_or(4)
 }
 
 /// Returns at `due`; never, if no lane rests.

@@ -4,7 +4,7 @@
 //! A message that is handed out again is a *suspect*: before it is handled, that is written down, and after it was handled
 //! that is struck out. Almost all suspects are innocent (they were held when a process ended or a connection was lost)
 //! and are handled side by side. One that was written down already may have been what ended a process: it is handled
-//! while no other such one is, so the next death falls on the right one. After [`MOST_DEATHS`] it is a dead letter.
+//! while no other such one is in the process, so the next death falls on the right one. After [`MOST_DEATHS`] it is a dead letter.
 //!
 //! Whoever stops in good order strikes out what it gives back. A message that is handed out for the first time costs
 //! nothing here.
@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::MutexGuard;
 use tracing::{error, warn};
 
 use super::item::{Item, Suspicion};
@@ -33,13 +33,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long striking out what was abandoned may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// Held by the one suspect of this process, of whatever stage, that is handled although it was handled before.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The suspects of one stage.
 #[derive(Debug)]
 pub(super) struct Suspects {
     stage: Stage,
     store: Option<(Arc<dyn Store>, PatientStore)>,
-    /// Held by the one suspect that is handled although it was handled before.
-    alone: Arc<tokio::sync::Mutex<()>>,
     /// What is written down and not struck out yet.
     open: Mutex<HashSet<Key>>,
 }
@@ -48,7 +49,7 @@ pub(super) struct Suspects {
 #[derive(Debug)]
 pub(super) struct Trial {
     key: Key,
-    alone: Option<OwnedMutexGuard<()>>,
+    alone: Option<MutexGuard<'static, ()>>,
 }
 
 /// What to do with a message.
@@ -68,7 +69,7 @@ impl Suspects {
     /// Without a store nothing is written down, and nobody is a suspect.
     pub(super) fn new(stage: Stage, store: Option<Arc<dyn Store>>, shutdown: &Shutdown) -> Self {
         let store = store.map(|store| (store.clone(), PatientStore::new(store, shutdown.clone())));
-        Self { stage, store, alone: Arc::default(), open: Mutex::default() }
+        Self { stage, store, open: Mutex::default() }
     }
 
     /// Asks whether `item` may be handled; if it is a suspect, that is written down first.
@@ -97,7 +98,7 @@ impl Suspects {
             }
             *suspicion = Suspicion::Tried;
         }
-        let Ok(alone) = self.alone.clone().try_lock_owned() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
+        let Ok(alone) = ALONE.try_lock() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
         let [record] = store.get([key.clone()]).await?;
         let deaths = record.as_ref().map_or(0, deaths);
         if deaths >= MOST_DEATHS {
@@ -142,7 +143,7 @@ impl Suspects {
         }
     }
 
-    fn begin(&self, key: Key, alone: Option<OwnedMutexGuard<()>>) -> Trial {
+    fn begin(&self, key: Key, alone: Option<MutexGuard<'static, ()>>) -> Trial {
         self.opened(|open| open.insert(key.clone()));
         Trial { key, alone }
     }

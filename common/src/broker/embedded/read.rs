@@ -170,3 +170,163 @@ impl Look<'_> {
 fn payload(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
     row.get::<_, Vec<u8>>(column).map(Bytes::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::{Destination, Outgoing};
+    use super::super::queue::{Taken, add, settle};
+    use super::*;
+    use crate::store::embedded::migrated;
+
+    const STAGE: Stage = Stage::Inbound;
+
+    fn conversation(number: u16) -> Conversation {
+        // Number 0 stands for payloads that nobody could read.
+        (number > 0).then(|| ConversationKey::from_hex(&format!("{number:032x}")).unwrap())
+    }
+
+    fn publish(connection: &Connection, conversations: impl IntoIterator<Item = u16>) {
+        let message = |number| Outgoing {
+            destination: Destination::Work(STAGE),
+            id: None,
+            key: conversation(number),
+            trace: String::new(),
+            payload: Bytes::from_static(b"{}"),
+        };
+        let messages: Vec<_> = conversations.into_iter().map(message).collect();
+        assert_eq!(add(connection, &messages, u64::MAX, 0).unwrap(), Taken::All);
+    }
+
+    /// A consumer of the queue that holds what it read.
+    struct Consumer<'a> {
+        connection: &'a Connection,
+        position: Position,
+        held: Vec<(Conversation, i64)>,
+    }
+
+    impl Consumer<'_> {
+        fn counts(&self) -> HashMap<Conversation, usize> {
+            let mut counts = HashMap::new();
+            for (conversation, _) in &self.held {
+                *counts.entry(*conversation).or_default() += 1;
+            }
+            counts
+        }
+
+        /// Reads on; returns what came, and whether nothing was left to look at.
+        fn fetch(&mut self) -> (Vec<Queued>, bool) {
+            let fetched = fetch(self.connection, STAGE, self.position.clone(), self.counts(), 0).unwrap();
+            self.position = fetched.position;
+            self.held.extend(fetched.messages.iter().map(|message| (message.conversation, message.number)));
+            assert!(fetched.messages.len() <= READ_AT_ONCE);
+            assert!(self.counts().values().all(|count| *count <= HELD_PER_CONVERSATION));
+            (fetched.messages, fetched.is_at_end)
+        }
+
+        fn settle(&mut self, at: usize) {
+            let (_, number) = self.held.remove(at);
+            settle(self.connection, number, &[], u64::MAX, 0).unwrap();
+        }
+    }
+
+    fn consumer(connection: &Connection) -> Consumer<'_> {
+        Consumer { connection, position: Position::default(), held: Vec::new() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_message_is_read_once_and_each_conversation_in_order(
+            published in prop::collection::vec(prop_oneof![3 => Just(0_u16), 3 => Just(1_u16), 1 => 2_u16..6], 0..600),
+            choices in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..80), 1..40),
+        ) {
+            let connection = migrated();
+            let mut consumer = consumer(&connection);
+            let (mut last, mut seen) = (HashMap::new(), 0);
+            let mut steps = choices.iter().cycle();
+            for (round, part) in published.chunks(97).chain(std::iter::repeat_n(&[][..], 2000)).enumerate() {
+                publish(&connection, part.iter().copied());
+                for message in consumer.fetch().0 {
+                    prop_assert_eq!(message.times, 0);
+                    prop_assert!(last.insert(message.conversation, message.number) < Some(message.number));
+                    seen += 1;
+                }
+                let (which, count) = steps.next().unwrap();
+                for _ in 0..(*count).min(consumer.held.len()) {
+                    consumer.settle(which.index(consumer.held.len()));
+                }
+                if round * 97 >= published.len() && seen == published.len() {
+                    break;
+                }
+                if consumer.held.len() > 3 * READ_AT_ONCE {
+                    consumer.settle(0);
+                }
+            }
+            // Whatever the choices were, settling everything brings the rest.
+            while seen < published.len() {
+                while !consumer.held.is_empty() {
+                    consumer.settle(0);
+                }
+                let came = consumer.fetch().0;
+                for message in &came {
+                    prop_assert!(last.insert(message.conversation, message.number) < Some(message.number));
+                }
+                seen += came.len();
+            }
+            prop_assert_eq!(seen, published.len());
+        }
+    }
+
+    #[test]
+    fn a_conversation_with_thousands_of_texts_does_not_keep_the_others_waiting() {
+        let connection = migrated();
+        publish(&connection, std::iter::repeat_n(1, 5000).chain([2, 3]));
+        let mut consumer = consumer(&connection);
+        let mut looks = 0;
+        let mut came = HashSet::new();
+        while !came.contains(&conversation(3)) {
+            looks += 1;
+            came.extend(consumer.fetch().0.into_iter().map(|message| message.conversation));
+        }
+        assert!(looks <= 5000 / PASSED_AT_ONCE + 1, "{looks} looks");
+        assert_eq!(consumer.held.len(), HELD_PER_CONVERSATION + 2, "and none of them takes all the room");
+    }
+
+    #[test]
+    fn conversations_that_lag_leave_half_of_each_look_to_the_others() {
+        let connection = migrated();
+        // Four conversations that are always behind, and many that have one text each.
+        publish(&connection, (0..4000).map(|number| 1 + number % 4).chain(10..400));
+        let mut consumer = consumer(&connection);
+        let mut others = 0;
+        while !consumer.position.lags() {
+            consumer.fetch();
+        }
+        for _ in 0..20 {
+            let (came, _) = consumer.fetch();
+            others += came.iter().filter(|message| message.conversation >= conversation(10)).count();
+            while !consumer.held.is_empty() {
+                consumer.settle(0);
+            }
+            assert!(consumer.position.lagging.len() <= 4);
+        }
+        assert_eq!(others, 390);
+    }
+
+    #[test]
+    fn what_was_held_when_a_process_died_is_known_and_nothing_else() {
+        let connection = migrated();
+        publish(&connection, 1..=200);
+        let mut died = consumer(&connection);
+        died.fetch();
+        died.settle(0);
+        let mut next = consumer(&connection);
+        let times: Vec<_> = (0..3).flat_map(|_| next.fetch().0).map(|message| message.times).collect();
+        assert_eq!(times.iter().filter(|times| **times == 1).count(), READ_AT_ONCE - 1);
+        assert!(times.iter().all(|times| *times <= 1));
+        give_back(&connection, STAGE).unwrap();
+        assert!(consumer(&connection).fetch().0.iter().all(|message| message.times == 0), "given back in good order");
+    }
+}
