@@ -2,6 +2,7 @@
 //! nothing of ours is restarted, nothing accepted is lost, nothing is answered twice or out of order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures for whoever looks")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use simulator::{Answer, Simulator};
 use tests::house::{Backend, Blueprint, House};
 use tests::servers::{RabbitMqCluster, RabbitMqServer, RedisServer, Release};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +113,7 @@ fn kill_each(servers: &Servers) {
     for (number, node) in servers.rabbitmq.nodes().iter().enumerate() {
         println!("killing node {number}; the nodes lead {:?} queues", servers.leaders(number));
         node.kill().unwrap();
-        std::thread::sleep(Duration::from_secs(12));
+        std::thread::sleep(Duration::from_secs(8));
         node.start_again().unwrap();
         servers.await_members();
     }
@@ -130,6 +132,9 @@ fn freeze_leader(servers: &Servers) {
 }
 
 async fn goes_on(release: Option<Release>, break_nodes: impl FnOnce(&Servers) + Send + 'static) {
+    // One cluster at a time: they would slow each other down, and it is seconds that count here.
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let _turn = TURN.lock().await;
     let Some(release) = release else { return };
     let gap = longest_gap_while(release, break_nodes).await;
     println!("on {release:?} nothing moved for at most {gap:?}");

@@ -8,7 +8,7 @@ use lapin::{Connection, Event};
 use tokio::sync::{Notify, watch};
 
 use super::node::Nodes;
-use super::partitions::{self, Number, Presence};
+use super::partitions::{self, OtherNumber, Presence};
 use super::{declare, failure, repartition, version};
 use crate::broker::Topology;
 use crate::failure::{Failure, FailureKind};
@@ -146,19 +146,15 @@ impl Supervisor {
 
     /// Takes our place among those who live with our number of partitions, and declares what they use.
     async fn prepare(&self, connection: &Connection) -> Result<Presence, Failure> {
-        let mut number = partitions::join(connection, &self.topology).await?;
-        if let (Number::Other(old), Purpose::Publish) = (&number, self.purpose) {
+        let mut joined = partitions::join(connection, &self.topology).await?;
+        if let (Err(OtherNumber(old)), Purpose::Publish) = (&joined, self.purpose) {
             repartition::change(connection, &self.topology, *old).await?;
-            number = partitions::join(connection, &self.topology).await?;
+            joined = partitions::join(connection, &self.topology).await?;
         }
-        let presence = match number {
-            Number::Ours(presence) => presence,
-            Number::Other(other) => {
-                let ours = self.topology.partitions;
-                let why = format!("broker.partitions is {ours} here but {other} is in force");
-                return Err(Failure::misconfigured(why));
-            }
-        };
+        let presence = joined.map_err(|OtherNumber(other)| {
+            let ours = self.topology.partitions;
+            Failure::misconfigured(format!("broker.partitions is {ours} here but {other} is in force"))
+        })?;
         if self.purpose == Purpose::Publish {
             declare::everything(connection, &self.topology).await?;
         }

@@ -15,13 +15,8 @@ use super::{declare, failure};
 use crate::broker::Topology;
 use crate::failure::Failure;
 
-/// What came of asking for the number in force.
-pub(super) enum Number {
-    /// It is ours.
-    Ours(Presence),
-    /// It is this one.
-    Other(u16),
-}
+/// The number in force, when it is not ours.
+pub(super) struct OtherNumber(pub(super) u16);
 
 /// Our place among those who live with the number in force, until dropped.
 pub(super) struct Presence {
@@ -37,10 +32,13 @@ impl Presence {
 }
 
 /// Takes our place with the number of `topology`, which comes into force if none is yet.
-pub(super) async fn join(connection: &Connection, topology: &Topology) -> Result<Number, Failure> {
+pub(super) async fn join(
+    connection: &Connection,
+    topology: &Topology,
+) -> Result<Result<Presence, OtherNumber>, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     if let Some(other) = put_in_force(&channel, topology).await? {
-        return Ok(Number::Other(other));
+        return Ok(Err(OtherNumber(other)));
     }
     let name = topology.in_force();
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -50,7 +48,7 @@ pub(super) async fn join(connection: &Connection, topology: &Topology) -> Result
     if is_locked(connection, topology).await? {
         return Err(Failure::transient("the number of partitions is just being changed"));
     }
-    Ok(Number::Ours(Presence { consumer, _channel: channel }))
+    Ok(Ok(Presence { consumer, _channel: channel }))
 }
 
 /// Puts the number of `topology` in force, unless another one is: that one.
