@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use common::broker::{Broker, Destination, Outgoing, Stage};
 use common::clock::Clock;
+use common::failpoint::{Step, reach};
 use common::integration::{Integration, Integrations};
 use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA};
 use common::providers::{Webhook, WebhookRequest, webhook};
@@ -103,6 +104,7 @@ impl FrontDoor {
                 body,
             };
             self.publish(stage, &envelope).await?;
+            reach(Step::Accepted);
         }
         Ok(door.webhook.accepted())
     }

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::lanes::Lanes;
 use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage};
 use crate::clock::Clock;
+use crate::failpoint::{Step, reach};
 use crate::message::{ConversationKey, Envelope, Unreadable};
 use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
@@ -198,6 +199,7 @@ impl Worker {
     /// this lane down until it takes the messages.
     async fn settle(&self, delivery: &Delivery, effects: &[Outgoing]) -> Settled {
         let mut backoff = RetryPolicy::NEAR.start();
+        reach(Step::Settling);
         loop {
             let Err(failure) = delivery.settle(effects).await else { return Settled::Yes };
             let delay = backoff.next_delay(failure.retry_after);
