@@ -21,7 +21,7 @@ pub(crate) struct Args {
     pub(crate) log_format: Format,
     /// What the fault suite wants to go wrong
     #[cfg(feature = "failpoints")]
-    #[arg(long, global = true, hide = true, env = "SWITCHBOARD_FAILPOINTS", default_value = "")]
+    #[arg(long, global = true, hide = true, default_value = "")]
     pub(crate) failpoints: String,
 }
 

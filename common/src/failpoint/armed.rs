@@ -107,20 +107,3 @@ pub(super) fn reach(step: Step) {
 pub(super) fn is_broken(sabotage: Sabotage) -> bool {
     ORDERS.get().is_some_and(|orders| orders.sabotage == Some(sabotage))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn orders_are_read_whole_or_not_at_all() {
-        let orders = Failpoints::parse("kill=sent:17,kill=settling:3,break=shuffle,clock=offset").unwrap();
-        assert_eq!(orders.kills, [(Step::Sent, 17), (Step::Settling, 3)]);
-        assert_eq!(orders.sabotage, Some(Sabotage::Shuffle));
-        assert_eq!(orders.clock.as_deref(), Some(Path::new("offset")));
-        assert!(Failpoints::parse("").is_some());
-        for wrong in ["kill", "kill=sent", "kill=sent:x", "kill=nowhere:1", "break=all", "sing=loud"] {
-            assert!(Failpoints::parse(wrong).is_none(), "{wrong}");
-        }
-    }
-}

@@ -63,13 +63,15 @@ async fn main() -> ExitCode {
         eprintln!("chaos: no such scenario");
         return ExitCode::from(2);
     }
-    let running = stream::iter(runs).map(|(scenario, size)| async move {
+    let running = stream::iter(runs.into_iter().enumerate()).map(|(place, (scenario, size))| async move {
         let row = chaos::run(&scenario, size).await;
         let verdict = if row.violations.is_empty() { "kept" } else { "VIOLATED" };
         eprintln!("{} on {}: {verdict}, {:.0} s", row.scenario, row.backend, row.took.as_secs_f64());
-        row
+        (place, row)
     });
-    let rows: Vec<_> = running.buffered(args.at_once.max(1)).collect().await;
+    let mut rows: Vec<_> = running.buffer_unordered(args.at_once.max(1)).collect().await;
+    rows.sort_by_key(|(place, _)| *place);
+    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
     let table = format!("Seed {seed}.\n\n{}", chaos::markdown(&rows));
     println!("{table}");
     if let Some(path) = args.report

@@ -30,6 +30,23 @@ fn build() -> PathBuf {
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .last();
+        .next_back();
     built.expect("cargo names what it built")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_make_no_sense_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for orders in ["kill", "kill=sent", "kill=sent:x", "kill=nowhere:1", "break=all", "sing=loud"] {
+            let mut command = Command::new(path());
+            let output = command.args(["up", "--failpoints", orders]).current_dir(directory.path()).output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{orders}: {words}");
+            assert!(words.contains("failpoints"), "{orders}: {words}");
+        }
+    }
 }

@@ -11,8 +11,9 @@ use super::site::Site;
 
 /// How long a broker stays short of memory.
 const ALARM: Duration = Duration::from_secs(3);
-/// The most seconds that a clock jumps, either way.
-const LONGEST_JUMP_S: i64 = 1800;
+/// The most seconds that a clock jumps ahead, and back: what was parked before waits so much longer.
+const LONGEST_JUMP_S: i64 = 600;
+const LONGEST_JUMP_BACK_S: i64 = 30;
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub(super) enum Fault {
     SessionsExpire,
     /// So many workers.
     Workers(usize),
-    /// The clocks are wrong by so many seconds.
+    /// The clocks jump by so many seconds.
     Clock(i64),
 }
 
@@ -110,7 +111,11 @@ impl Kind {
                 1 => 2,
                 _ => 1,
             }),
-            Self::ClockJump => Fault::Clock(dice.random_range(-LONGEST_JUMP_S..=LONGEST_JUMP_S)),
+            Self::ClockJump => {
+                let is_back = dice.random_ratio(1, 3);
+                let range = if is_back { -LONGEST_JUMP_BACK_S..=-1 } else { 1..=LONGEST_JUMP_S };
+                Fault::Clock(dice.random_range(range))
+            }
         }
     }
 }
@@ -119,7 +124,9 @@ fn reset(dice: &mut StdRng) -> Bad {
     if dice.random() { Bad::DropBefore } else { Bad::DropAfter }
 }
 
-fn assistant(plan: FaultPlan) -> Fault {
+/// More than a turn's retries, so that some turns fail for good.
+fn assistant(mut plan: FaultPlan) -> Fault {
+    plan.times = plan.times.map(|times| times * 3);
     Fault::Service(Route::AssistantMessage, plan)
 }
 
@@ -153,7 +160,7 @@ impl Fault {
             Self::Service(route, plan) => site.simulator.fail(route, plan),
             Self::SessionsExpire => site.simulator.assistant().expire_sessions(),
             Self::Workers(count) => site.have_workers(count).await,
-            Self::Clock(offset_s) => site.set_clock(offset_s),
+            Self::Clock(jump_s) => site.let_clock_jump(jump_s),
         }
     }
 }

@@ -7,7 +7,12 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::Backend;
-use super::fault::{Fault, Kind};
+use super::fault::Fault;
+use super::fault::Kind::{
+    self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
+    BrokerRestart, ClockJump, ProviderError, ProviderHang, ProviderReset, SessionsExpire, StoreCut, StoreKill,
+    StoreRestart, Terminate, Throttle, Workers,
+};
 
 /// One kind of trouble.
 #[derive(Debug, Clone)]
@@ -54,78 +59,7 @@ impl Scenario {
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        use Kind::{
-            AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
-            BrokerRestart, ClockJump, ProviderError, ProviderHang, ProviderReset, SessionsExpire, StoreCut, StoreKill,
-            StoreRestart, Terminate, Throttle, Workers,
-        };
-        let servers = Self { is_for_embedded: false, ..QUIET };
-        vec![
-            Self { name: "kills", share: 45, kills: 80, ..QUIET },
-            Self { name: "duplicates", share: 10, duplicates: 0.5, may_ask_twice: false, ..QUIET },
-            Self { name: "terminations", faults: &[Terminate], every: Duration::from_secs(2), ..QUIET },
-            Self {
-                name: "assistant",
-                faults: &[AssistantError, AssistantHang, AssistantNonsense, AssistantReset, SessionsExpire],
-                every: Duration::from_secs(1),
-                may_fail: true,
-                ..QUIET
-            },
-            Self {
-                name: "provider",
-                faults: &[Throttle, ProviderError, ProviderHang, ProviderReset],
-                every: Duration::from_secs(1),
-                ..QUIET
-            },
-            Self { name: "clock", kills: 5, faults: &[ClockJump], every: Duration::from_secs(2), ..QUIET },
-            Self {
-                name: "broker",
-                faults: &[BrokerRestart, BrokerKill, BrokerCut, BrokerAlarm],
-                share: 10,
-                ..servers.clone()
-            },
-            Self { name: "store", faults: &[StoreRestart, StoreKill, StoreCut], ..servers.clone() },
-            Self { name: "workers", faults: &[Workers], ..servers.clone() },
-            Self {
-                name: "storm",
-                share: 10,
-                kills: 15,
-                faults: &[
-                    Terminate,
-                    BrokerCut,
-                    BrokerKill,
-                    StoreKill,
-                    StoreCut,
-                    AssistantError,
-                    AssistantHang,
-                    ProviderError,
-                    ProviderReset,
-                    Throttle,
-                    SessionsExpire,
-                    Workers,
-                ],
-                may_fail: true,
-                ..servers
-            },
-            Self {
-                name: "storm",
-                is_for_servers: false,
-                share: 25,
-                kills: 15,
-                faults: &[
-                    Terminate,
-                    AssistantError,
-                    AssistantHang,
-                    ProviderError,
-                    ProviderReset,
-                    Throttle,
-                    SessionsExpire,
-                    ClockJump,
-                ],
-                may_fail: true,
-                ..QUIET
-            },
-        ]
+        [both(), on_servers(), storms()].concat()
     }
 
     /// This scenario on a Switchboard that is broken on purpose.
@@ -154,11 +88,86 @@ impl Scenario {
         let mut times: Vec<_> = kinds.iter().map(|_| duration.mul_f64(dice.random_range(0.02..0.98))).collect();
         times.sort_unstable();
         // Alone, workers come and go in their order.
-        if self.faults != [Kind::Workers] {
+        if self.faults != [Workers] {
             kinds.shuffle(&mut dice);
         }
         times.into_iter().zip(kinds).map(|(when, (turn, kind))| (when, kind.roll(turn, &mut dice))).collect()
     }
+}
+
+const ON_SERVERS: Scenario = Scenario { is_for_embedded: false, ..QUIET };
+
+fn both() -> Vec<Scenario> {
+    let second = Duration::from_secs(1);
+    vec![
+        Scenario { name: "kills", share: 45, kills: 80, ..QUIET },
+        Scenario { name: "duplicates", share: 10, duplicates: 0.5, may_ask_twice: false, ..QUIET },
+        Scenario { name: "terminations", faults: &[Terminate], every: 2 * second, ..QUIET },
+        Scenario {
+            name: "assistant",
+            faults: &[AssistantError, AssistantHang, AssistantNonsense, AssistantReset, SessionsExpire],
+            every: second,
+            may_fail: true,
+            ..QUIET
+        },
+        Scenario {
+            name: "provider",
+            faults: &[Throttle, ProviderError, ProviderHang, ProviderReset],
+            every: second,
+            ..QUIET
+        },
+        Scenario { name: "clock", kills: 5, faults: &[ClockJump], every: 2 * second, ..QUIET },
+    ]
+}
+
+fn on_servers() -> Vec<Scenario> {
+    let broker = &[BrokerRestart, BrokerKill, BrokerCut, BrokerAlarm];
+    vec![
+        Scenario { name: "broker", faults: broker, share: 10, ..ON_SERVERS },
+        Scenario { name: "store", faults: &[StoreRestart, StoreKill, StoreCut], ..ON_SERVERS },
+        Scenario { name: "workers", faults: &[Workers], every: Duration::from_secs(2), ..ON_SERVERS },
+    ]
+}
+
+/// Everything at once. On servers without jumps of the clock, which the servers do not make with us.
+fn storms() -> Vec<Scenario> {
+    let storm = Scenario { name: "storm", kills: 15, may_fail: true, ..QUIET };
+    vec![
+        Scenario {
+            share: 10,
+            is_for_embedded: false,
+            faults: &[
+                Terminate,
+                BrokerCut,
+                BrokerKill,
+                StoreKill,
+                StoreCut,
+                AssistantError,
+                AssistantHang,
+                ProviderError,
+                ProviderReset,
+                Throttle,
+                SessionsExpire,
+                Workers,
+            ],
+            ..storm.clone()
+        },
+        Scenario {
+            share: 25,
+            is_for_servers: false,
+            faults: &[
+                Terminate,
+                AssistantError,
+                AssistantHang,
+                ProviderError,
+                ProviderReset,
+                Throttle,
+                SessionsExpire,
+                ClockJump,
+            ],
+            ..storm
+        },
+    ]
 }
 
 #[cfg(test)]

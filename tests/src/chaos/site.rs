@@ -53,6 +53,7 @@ pub(super) struct Site {
     processes: Vec<Process>,
     plan: Plan,
     dice: StdRng,
+    clock_offset_s: i64,
     directory: TempDir,
 }
 
@@ -78,8 +79,9 @@ impl Site {
         std::fs::write(directory.path().join("switchboard.toml"), toml).expect("the configuration can be written");
         let dice = StdRng::seed_from_u64(plan.seed);
         let toll = Toll::default();
-        let mut site = Self { simulator, number, toll, servers, processes: Vec::new(), plan, dice, directory };
-        site.set_clock(0);
+        let mut site =
+            Self { simulator, number, toll, servers, processes: Vec::new(), plan, dice, clock_offset_s: 0, directory };
+        site.let_clock_jump(0);
         site.start();
         site
     }
@@ -136,11 +138,12 @@ impl Site {
         }
     }
 
-    /// Lets every clock of ours be wrong by so much.
-    pub(super) fn set_clock(&self, offset_s: i64) {
+    /// Lets every clock of ours jump by so much, but never further from the true time than providers put up with.
+    pub(super) fn let_clock_jump(&mut self, jump_s: i64) {
+        self.clock_offset_s = (self.clock_offset_s + jump_s).clamp(-60, 3000);
         // Renamed into place, so that nobody reads half of it.
         let fresh = self.directory.path().join("clock.new");
-        std::fs::write(&fresh, offset_s.to_string()).expect("the clock's file can be written");
+        std::fs::write(&fresh, self.clock_offset_s.to_string()).expect("the clock's file can be written");
         std::fs::rename(fresh, self.clock_file()).expect("the clock's file can be replaced");
     }
 
