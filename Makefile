@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check deny compose-test
+.PHONY: help demo up test chaos check deny compose-test
 
 # Version 2 is a plug-in of docker; the one before it was a program of its own.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -19,9 +19,14 @@ test: ## run every test, with private RabbitMQ and Redis servers and the provide
 	@scripts/newer-rabbitmq install || echo "make test: what needs a newer RabbitMQ will NOT be tested"
 	scripts/test-servers run cargo test --workspace --locked
 
+chaos: ## the whole fault suite: kill everything under traffic and count; options in CHAOS="--seed 7 --scenario kills"
+	scripts/test-servers install
+	cargo run --locked -p tests --bin chaos -- $(CHAOS)
+
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --lib --bins --features cli/failpoints --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 	@if scripts/check-tools shellcheck; then shellcheck $$(git grep -lE '^#!.*\bbash$$'); \
 	else echo "make check: without shellcheck the scripts were NOT checked"; fi

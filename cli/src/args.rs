@@ -21,6 +21,10 @@ pub(crate) struct Args {
     /// How log lines look
     #[arg(long, global = true, env = "SWITCHBOARD_LOG_FORMAT", value_enum, default_value_t)]
     pub(crate) log_format: Format,
+    /// What the fault suite wants to go wrong
+    #[cfg(feature = "failpoints")]
+    #[arg(long, global = true, hide = true, default_value = "")]
+    pub(crate) failpoints: String,
 }
 
 /// How log lines look.

@@ -22,6 +22,11 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    #[cfg(feature = "failpoints")]
+    match common::failpoint::Failpoints::parse(&args.failpoints) {
+        Some(orders) => common::failpoint::arm(orders),
+        None => return fail("--failpoints makes no sense", USAGE),
+    }
     let command = args.command.unwrap_or_else(|| Command::Demo(args::Demo::default()));
     let log = args.log.as_deref().filter(|text| !text.is_empty());
     init_logs(log.unwrap_or(command.default_log()), args.log_format.into());

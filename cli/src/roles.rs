@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use common::broker::Stage;
+#[cfg(not(feature = "failpoints"))]
 use common::clock::Clock;
 use common::config::Config;
 use common::failure::Failure;
@@ -53,7 +54,11 @@ impl Role {
 pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     let shutdown = Shutdown::new(config.shutdown_grace);
     signals::listen(shutdown.clone())?;
-    let ports = Ports::open(&config, Clock::system())?;
+    #[cfg(not(feature = "failpoints"))]
+    let clock = Clock::system();
+    #[cfg(feature = "failpoints")]
+    let clock = common::failpoint::clock();
+    let ports = Ports::open(&config, clock)?;
     let webhooks = if roles.contains(&Role::Ingress) { Some(bind(config.ingress.listen).await?) } else { None };
     let operations = bind(config.operations.listen).await?;
     let running = start(&config, roles, webhooks, ports, &shutdown);

@@ -40,6 +40,8 @@ fn wrong_usage_exits_with_2() {
     for arguments in [
         &["--nonsense"][..],
         &["nonsense"],
+        // Only the fault suite's own binary knows this one.
+        &["up", "--failpoints", "kill=sent:1"],
         &["demo", "--listen", "here"],
         &["check-config", "--config", "missing.toml"],
         &["check-config", "--log", "info=loud"],

@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod failure;
 pub mod http;
 pub mod intake;

@@ -67,6 +67,8 @@ impl Ports {
             (StoreUrl::Embedded, Some(database)) => Arc::new(EmbeddedStore::new(database, clock.clone())),
             (StoreUrl::Embedded, None) => return Err(Failure::misconfigured("the embedded store has no file")),
         };
+        #[cfg(feature = "failpoints")]
+        let (broker, store) = (crate::failpoint::broker(broker), crate::failpoint::store(store));
         Ok(Self { broker, store, clock, progress: StageProgress::default() })
     }
 }

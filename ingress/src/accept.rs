@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use common::broker::{Destination, Outgoing, Stage};
 use common::clock::Clock;
+use common::failpoint::{Step, reach};
 use common::integration::{Integration, Integrations};
 use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA};
 use common::providers::{Webhook, WebhookRequest, webhook};
@@ -101,6 +102,7 @@ impl FrontDoor {
                 body,
             };
             self.keep(stage, &envelope).await?;
+            reach(Step::Accepted);
         }
         Ok(door.webhook.accepted())
     }

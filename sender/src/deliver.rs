@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::broker::{Decision, Handler, Outcome, Reason, Stay};
 use common::clock::Clock;
+use common::failpoint::{self, reach};
 use common::failure::{Failure, FailureKind};
 use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
 use common::message::{Body, Envelope, IntegrationId, MessageText};
@@ -180,8 +181,10 @@ impl Deliverer {
         }
         // A provider may take several calls (a login, another form of the token). Together they end before anybody
         // who finds our mark stops waiting for us.
+        reach(failpoint::Step::Sending);
         let deadline = self.pace.call.max(self.pace.quiet * 4 / 5);
         let sent = tokio::time::timeout(deadline, route.send(sms)).await;
+        reach(failpoint::Step::Sent);
         match sent.unwrap_or_else(|_| Err(Failure::unknown("no answer in time"))) {
             Ok(provider_id) => self.accept(place, entry, &provider_id).await,
             Err(failure) => {

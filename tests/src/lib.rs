@@ -1,8 +1,9 @@
 //! What the tests of the whole system share: the suites that every adapter of a port passes, sample messages, private
-//! servers, and a whole Switchboard in one process.
+//! servers, a whole Switchboard in one process, and the fault suite on real processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod chaos;
 pub mod conformance;
 pub mod house;
 pub mod samples;

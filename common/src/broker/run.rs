@@ -17,6 +17,7 @@ use super::progress::Held;
 use super::suspects::{Suspects, Verdict};
 use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage, Stay};
 use crate::clock::Clock;
+use crate::failpoint::{Step, reach};
 use crate::message::Envelope;
 use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
@@ -296,6 +297,7 @@ impl Worker {
     /// this lane down until it takes the messages.
     async fn settle(&self, delivery: &Delivery, effects: &[Outgoing]) -> Settled {
         let mut backoff = RetryPolicy::NEAR.start();
+        reach(Step::Settling);
         loop {
             let Err(failure) = delivery.settle(effects).await else { return Settled::Yes };
             let delay = backoff.next_delay(failure.retry_after);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::broker::{Decision, Handler, Outcome, Reason, Settlement};
 use common::clock::Clock;
+use common::failpoint::{Step, reach};
 use common::integration::Integrations;
 use common::message::{Body, Envelope, IntegrationId};
 use common::retry::RetryPolicy;
@@ -112,10 +113,13 @@ impl TurnHandler {
             Err(refusal) => return Ok(Tried::Decided(refusal)),
         };
         let taken = self.ask(envelope, &inbound, integration, assistant.as_ref(), running).await?;
+        reach(Step::Answered);
         let mut writes = vec![taken.entry.put(Entry::key(envelope), Expect::unchanged(found.ledger.as_ref()))];
         writes.extend(burst::writes(envelope, &found.joined));
         writes.extend(taken.session_write(Session::key(envelope), found.session.as_ref(), integration));
-        Ok(match self.store.commit(&writes).await? {
+        let written = self.store.commit(&writes).await?;
+        reach(Step::Recorded);
+        Ok(match written {
             Written::Applied => Tried::Decided(taken.entry.decision(envelope, Outcome::Answered)),
             Written::Unsure => Tried::Unsure,
             Written::Conflict => Tried::Conflict,

@@ -12,6 +12,7 @@ use tokio_util::sync::DropGuard;
 
 use super::publish::Publisher;
 use crate::broker::{Delivery, Outgoing, Settler, Subscription};
+use crate::failpoint::{Step, reach};
 use crate::failure::Failure;
 
 /// A delivery as it came off a channel.
@@ -65,6 +66,7 @@ impl Settler for Settle {
     async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
         if !effects.is_empty() {
             self.publisher.publish(effects).await?;
+            reach(Step::Published);
         }
         // An acknowledgement that comes too late is no failure: the message is handed out again.
         if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {

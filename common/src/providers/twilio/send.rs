@@ -18,8 +18,9 @@ use crate::failure::{Failure, FailureKind};
 use crate::http;
 use crate::integration::TwilioSettings;
 
-/// How far Twilio's clock may be behind ours.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
+/// How far Twilio's clock may be behind ours. Generous: a text that is not recognised goes out twice, and an older one
+/// of the same words is told apart by its name.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(3600);
 const PAGE_SIZE: &str = "200";
 /// More pages than texts that fit into any conversation's history; what lies behind them is not looked at.
 const MAX_PAGES: usize = 50;

@@ -1,0 +1,200 @@
+//! What can go wrong, and how it is made to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use simulator::{Fault as Bad, FaultPlan, Route};
+
+use super::site::Site;
+
+/// How long a broker stays short of memory.
+const ALARM: Duration = Duration::from_secs(3);
+/// The most seconds that a clock jumps ahead, and back: what was parked before waits so much longer.
+const LONGEST_JUMP_S: i64 = 600;
+const LONGEST_JUMP_BACK_S: i64 = 30;
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `kill -9` of one of our processes.
+    Kill,
+    /// SIGTERM to one of our processes.
+    Terminate,
+    /// An orderly restart of RabbitMQ.
+    BrokerRestart,
+    /// `kill -9` of RabbitMQ, then a start.
+    BrokerKill,
+    /// All connections to RabbitMQ are closed.
+    BrokerCut,
+    /// RabbitMQ is short of memory: it blocks whoever publishes.
+    BrokerAlarm,
+    /// An orderly restart of Redis.
+    StoreRestart,
+    /// `kill -9` of Redis, then a start.
+    StoreKill,
+    /// All connections to Redis are closed.
+    StoreCut,
+    /// The assistant answers 5xx.
+    AssistantError,
+    /// The assistant answers too late.
+    AssistantHang,
+    /// The assistant's JSON is cut off.
+    AssistantNonsense,
+    /// The assistant's connection breaks.
+    AssistantReset,
+    /// The assistant has forgotten its sessions.
+    SessionsExpire,
+    /// The provider answers 429, with or without `Retry-After`.
+    Throttle,
+    /// The provider answers 5xx.
+    ProviderError,
+    /// The provider accepts and answers too late.
+    ProviderHang,
+    /// The provider's connection breaks, before or after it accepted.
+    ProviderReset,
+    /// So many workers from now on: 4, 2, 1 in turn.
+    Workers,
+    /// Every clock of ours jumps.
+    ClockJump,
+}
+
+/// A fault in all particulars.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fault {
+    /// `kill -9` of the process with this number, modulo how many there are.
+    Kill(usize),
+    /// SIGTERM to the process with this number, modulo how many there are.
+    Terminate(usize),
+    /// Something happens to a server.
+    Server(Kind),
+    /// Calls of a simulated service fail.
+    Service(Route, FaultPlan),
+    /// The assistant's sessions are gone.
+    SessionsExpire,
+    /// So many workers.
+    Workers(usize),
+    /// The clocks jump by so many seconds.
+    Clock(i64),
+}
+
+impl Kind {
+    /// The `turn`th fault of this kind, as the dice fall.
+    pub(super) fn roll(self, turn: usize, dice: &mut StdRng) -> Fault {
+        let times = dice.random_range(1..=4);
+        match self {
+            Self::Kill => Fault::Kill(dice.random_range(0..1000)),
+            Self::Terminate => Fault::Terminate(dice.random_range(0..1000)),
+            Self::BrokerRestart
+            | Self::BrokerKill
+            | Self::BrokerCut
+            | Self::BrokerAlarm
+            | Self::StoreRestart
+            | Self::StoreKill
+            | Self::StoreCut => Fault::Server(self),
+            Self::AssistantError => assistant(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
+            Self::AssistantHang => assistant(Bad::delay(Duration::from_secs(7)).times(times)),
+            Self::AssistantNonsense => assistant(Bad::wrong_json().times(times)),
+            Self::AssistantReset => assistant(reset(dice).times(times)),
+            Self::SessionsExpire => Fault::SessionsExpire,
+            Self::Throttle => {
+                let hint_s = dice.random_range(0..3);
+                let refusal = if hint_s == 0 { Bad::status(429) } else { Bad::retry_after(429, hint_s) };
+                provider(refusal.times(times))
+            }
+            Self::ProviderError => provider(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
+            Self::ProviderHang => provider(Bad::delay(Duration::from_secs(17)).times(times)),
+            Self::ProviderReset => provider(reset(dice).times(times)),
+            Self::Workers => Fault::Workers(match turn % 3 {
+                0 => 4,
+                1 => 2,
+                _ => 1,
+            }),
+            Self::ClockJump => {
+                let is_back = dice.random_ratio(1, 3);
+                let range = if is_back { -LONGEST_JUMP_BACK_S..=-1 } else { 1..=LONGEST_JUMP_S };
+                Fault::Clock(dice.random_range(range))
+            }
+        }
+    }
+}
+
+fn reset(dice: &mut StdRng) -> Bad {
+    if dice.random() { Bad::DropBefore } else { Bad::DropAfter }
+}
+
+/// More than a turn's retries, so that some turns fail for good.
+fn assistant(mut plan: FaultPlan) -> Fault {
+    plan.times = plan.times.map(|times| times * 3);
+    Fault::Service(Route::AssistantMessage, plan)
+}
+
+fn provider(plan: FaultPlan) -> Fault {
+    Fault::Service(Route::TwilioSend, plan)
+}
+
+impl Fault {
+    /// Makes it happen, and returns once it has.
+    pub(super) async fn strike(self, site: &mut Site) {
+        match self {
+            Self::Kill(which) => site.pick(which).kill(),
+            Self::Terminate(which) => site.pick(which).terminate(),
+            other => {
+                site.toll.strike(|counts| counts.other_faults += 1);
+                other.strike_elsewhere(site).await;
+            }
+        }
+    }
+
+    async fn strike_elsewhere(self, site: &mut Site) {
+        match self {
+            Self::Kill(_) | Self::Terminate(_) => {}
+            Self::Server(kind) => {
+                let servers = Arc::clone(site.servers.as_ref().expect("servers break only where there are some"));
+                let struck = tokio::task::spawn_blocking(move || servers.strike(kind));
+                struck.await.expect("it does not panic").expect("the server obeys");
+                // From here on the servers are back.
+                site.toll.strike(|_| ());
+            }
+            Self::Service(route, plan) => site.simulator.fail(route, plan),
+            Self::SessionsExpire => site.simulator.assistant().expire_sessions(),
+            Self::Workers(count) => site.have_workers(count).await,
+            Self::Clock(jump_s) => site.let_clock_jump(jump_s),
+        }
+    }
+}
+
+/// The servers of one site.
+#[derive(Debug)]
+pub(super) struct Servers {
+    /// The broker.
+    pub(super) rabbitmq: crate::servers::RabbitMqServer,
+    /// The store.
+    pub(super) redis: crate::servers::RedisServer,
+}
+
+impl Servers {
+    /// Starts both; blocks.
+    pub(super) fn start() -> Self {
+        let rabbitmq = crate::servers::RabbitMqServer::start().expect("RabbitMQ starts");
+        Self { rabbitmq, redis: crate::servers::RedisServer::start().expect("Redis starts") }
+    }
+
+    fn strike(&self, kind: Kind) -> anyhow::Result<()> {
+        match kind {
+            Kind::BrokerRestart => self.rabbitmq.stop().and_then(|()| self.rabbitmq.start_again()),
+            Kind::BrokerKill => self.rabbitmq.kill().and_then(|()| self.rabbitmq.start_again()),
+            Kind::BrokerCut => self.rabbitmq.close_all_connections(),
+            Kind::BrokerAlarm => {
+                self.rabbitmq.set_memory_alarm(true)?;
+                std::thread::sleep(ALARM);
+                self.rabbitmq.set_memory_alarm(false)
+            }
+            Kind::StoreRestart => self.redis.stop().and_then(|()| self.redis.start_again()),
+            Kind::StoreKill => self.redis.kill().and_then(|()| self.redis.start_again()),
+            Kind::StoreCut => self.redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).map(drop),
+            other => anyhow::bail!("{other:?} is nothing that happens to a server"),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The scenarios, and the script that a seed makes of each: what happens when.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::Backend;
+use super::fault::Fault;
+use super::fault::Kind::{
+    self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
+    BrokerRestart, ClockJump, ProviderError, ProviderHang, ProviderReset, SessionsExpire, StoreCut, StoreKill,
+    StoreRestart, Terminate, Throttle, Workers,
+};
+
+/// One kind of trouble.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// What it is called in the table and on the command line.
+    pub name: &'static str,
+    /// Whether it can happen to one embedded process.
+    pub(super) is_for_embedded: bool,
+    /// Whether it can happen on RabbitMQ and Redis.
+    pub(super) is_for_servers: bool,
+    /// Its part of all texts, in percent.
+    pub(super) share: u64,
+    /// Its part of all kills, in percent. Other faults come on top.
+    pub(super) kills: u32,
+    /// What goes wrong besides.
+    pub(super) faults: &'static [Kind],
+    /// How often.
+    pub(super) every: Duration,
+    /// How many webhooks are repeated, 0 to 1.
+    pub(super) duplicates: f64,
+    /// Whether the assistant may be beyond reach for so long that a customer is told so.
+    pub(super) may_fail: bool,
+    /// Whether anything may make a turn be asked twice.
+    pub(super) may_ask_twice: bool,
+    /// What is broken on purpose, in tests of the suite.
+    pub(super) sabotage: Option<&'static str>,
+}
+
+const QUIET: Scenario = Scenario {
+    name: "",
+    is_for_embedded: true,
+    is_for_servers: true,
+    share: 5,
+    kills: 0,
+    faults: &[],
+    every: Duration::from_secs(4),
+    duplicates: 0.02,
+    may_fail: false,
+    may_ask_twice: true,
+    sabotage: None,
+};
+
+impl Scenario {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        [both(), on_servers(), storms()].concat()
+    }
+
+    /// This scenario on a Switchboard that is broken on purpose.
+    #[must_use]
+    pub fn sabotaged(self, how: &'static str) -> Self {
+        Self { sabotage: Some(how), ..self }
+    }
+
+    /// Whether it can happen on `backend`.
+    #[must_use]
+    pub fn is_for(&self, backend: Backend) -> bool {
+        match backend {
+            Backend::Embedded => self.is_for_embedded,
+            Backend::Servers => self.is_for_servers,
+        }
+    }
+
+    /// What goes wrong when, with `kills` at random moments. The same seed makes the same script.
+    pub(super) fn script(&self, seed: u64, duration: Duration, kills: u32) -> Vec<(Duration, Fault)> {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let others =
+            if self.faults.is_empty() { 0 } else { (duration.as_secs_f64() / self.every.as_secs_f64()) as usize };
+        let mut kinds: Vec<_> =
+            self.faults.iter().copied().cycle().take(others.max(self.faults.len())).enumerate().collect();
+        kinds.extend((0..kills as usize).map(|turn| (turn, Kind::Kill)));
+        let mut times: Vec<_> = kinds.iter().map(|_| duration.mul_f64(dice.random_range(0.02..0.98))).collect();
+        times.sort_unstable();
+        // Alone, workers come and go in their order.
+        if self.faults != [Workers] {
+            kinds.shuffle(&mut dice);
+        }
+        times.into_iter().zip(kinds).map(|(when, (turn, kind))| (when, kind.roll(turn, &mut dice))).collect()
+    }
+}
+
+const ON_SERVERS: Scenario = Scenario { is_for_embedded: false, ..QUIET };
+
+fn both() -> Vec<Scenario> {
+    let second = Duration::from_secs(1);
+    vec![
+        Scenario { name: "kills", share: 45, kills: 80, ..QUIET },
+        Scenario { name: "duplicates", share: 10, duplicates: 0.5, may_ask_twice: false, ..QUIET },
+        Scenario { name: "terminations", faults: &[Terminate], every: 2 * second, ..QUIET },
+        Scenario {
+            name: "assistant",
+            faults: &[AssistantError, AssistantHang, AssistantNonsense, AssistantReset, SessionsExpire],
+            every: second,
+            may_fail: true,
+            ..QUIET
+        },
+        Scenario {
+            name: "provider",
+            faults: &[Throttle, ProviderError, ProviderHang, ProviderReset],
+            every: second,
+            ..QUIET
+        },
+        Scenario { name: "clock", kills: 5, faults: &[ClockJump], every: 2 * second, ..QUIET },
+    ]
+}
+
+fn on_servers() -> Vec<Scenario> {
+    let broker = &[BrokerRestart, BrokerKill, BrokerCut, BrokerAlarm];
+    vec![
+        Scenario { name: "broker", faults: broker, share: 10, ..ON_SERVERS },
+        Scenario { name: "store", faults: &[StoreRestart, StoreKill, StoreCut], ..ON_SERVERS },
+        Scenario { name: "workers", faults: &[Workers], every: Duration::from_secs(2), ..ON_SERVERS },
+    ]
+}
+
+/// Everything at once. On servers without jumps of the clock, which the servers do not make with us.
+fn storms() -> Vec<Scenario> {
+    let storm = Scenario { name: "storm", kills: 15, may_fail: true, ..QUIET };
+    vec![
+        Scenario {
+            share: 10,
+            is_for_embedded: false,
+            faults: &[
+                Terminate,
+                BrokerCut,
+                BrokerKill,
+                StoreKill,
+                StoreCut,
+                AssistantError,
+                AssistantHang,
+                ProviderError,
+                ProviderReset,
+                Throttle,
+                SessionsExpire,
+                Workers,
+            ],
+            ..storm.clone()
+        },
+        Scenario {
+            share: 25,
+            is_for_servers: false,
+            faults: &[
+                Terminate,
+                AssistantError,
+                AssistantHang,
+                ProviderError,
+                ProviderReset,
+                Throttle,
+                SessionsExpire,
+                ClockJump,
+            ],
+            ..storm
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_makes_the_same_script() {
+        for scenario in Scenario::all() {
+            let script = |seed| scenario.script(seed, Duration::from_secs(30), 20);
+            assert_eq!(script(7), script(7), "{}", scenario.name);
+            assert!(script(7).len() == 20 || script(7) != script(8), "{}", scenario.name);
+            assert!(script(7).is_sorted_by_key(|(when, _)| *when));
+        }
+    }
+
+    #[test]
+    fn all_texts_and_kills_are_shared_out() {
+        for backend in [Backend::Embedded, Backend::Servers] {
+            let scenarios: Vec<_> = Scenario::all().into_iter().filter(|one| one.is_for(backend)).collect();
+            assert!(scenarios.iter().map(|one| one.share).sum::<u64>() >= 100, "{backend:?}");
+            assert_eq!(scenarios.iter().map(|one| one.kills).sum::<u32>(), 100, "{backend:?}");
+        }
+    }
+}

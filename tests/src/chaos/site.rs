@@ -1,0 +1,239 @@
+//! One installation under torment: its directory, its servers, its processes, and the simulator around it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::Depths;
+use common::clock::Clock;
+use common::config::Config;
+use common::ports::Ports;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use simulator::{Answer, Receipt, Receipts, Simulator, SimulatorConfig};
+use tempfile::TempDir;
+
+use super::Backend;
+use super::fault::Servers;
+use super::process::{Process, Start};
+use super::toll::Toll;
+
+/// What goes out when the assistant is beyond reach.
+pub(super) const FAILURE_MESSAGE: &str = "We cannot answer right now.";
+/// How long the queues may be away while they are counted.
+const COUNT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a site's processes are started.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Where queues and records are.
+    pub(super) backend: Backend,
+    /// What is broken on purpose, if anything.
+    pub(super) sabotage: Option<&'static str>,
+    /// Whether processes die at named steps, and at most at which visit.
+    pub(super) step_visits: Option<u32>,
+    /// How many texts the simulator must remember.
+    pub(super) texts: u64,
+    /// Decides who dies where.
+    pub(super) seed: u64,
+}
+
+/// The installation.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// Provider, assistant, phones, judge.
+    pub(super) simulator: Simulator,
+    /// Our number.
+    pub(super) number: String,
+    /// What was done to it.
+    pub(super) toll: Toll,
+    /// RabbitMQ and Redis, where it runs on them.
+    pub(super) servers: Option<Arc<Servers>>,
+    processes: Vec<Process>,
+    plan: Plan,
+    dice: StdRng,
+    clock_offset_s: i64,
+    directory: TempDir,
+}
+
+impl Site {
+    /// Builds it and starts its processes; nobody waits until they are ready.
+    pub(super) async fn open(plan: Plan) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let servers = match plan.backend {
+            Backend::Embedded => None,
+            Backend::Servers => {
+                Some(Arc::new(tokio::task::spawn_blocking(Servers::start).await.expect("it does not panic")))
+            }
+        };
+        let keep = usize::try_from(plan.texts * 4).unwrap_or(usize::MAX).max(20_000);
+        let receipts = Receipts { steps: vec![Receipt::Delivered], ..Receipts::default() };
+        let config = SimulatorConfig { keep, receipts, fault_seed: plan.seed, ..SimulatorConfig::demo() };
+        let number = config.twilio.numbers[0].number.clone();
+        let simulator = Simulator::start(config).await.expect("the simulator starts");
+        simulator.assistant().answer_with(|turn| Answer::text(turn.text.clone()));
+        let ingress = format!("http://127.0.0.1:{}", free_port());
+        simulator.set_webhook(&number, &format!("{ingress}/webhooks/chaos/messages"));
+        let toml = configuration(directory.path(), &ingress, simulator.url(), servers.as_deref());
+        std::fs::write(directory.path().join("switchboard.toml"), toml).expect("the configuration can be written");
+        let dice = StdRng::seed_from_u64(plan.seed);
+        let toll = Toll::default();
+        let mut site =
+            Self { simulator, number, toll, servers, processes: Vec::new(), plan, dice, clock_offset_s: 0, directory };
+        site.let_clock_jump(0);
+        site.start();
+        site
+    }
+
+    /// Starts all processes.
+    pub(super) fn start(&mut self) {
+        let roles: &[&str] = match self.plan.backend {
+            Backend::Embedded => &["up"],
+            Backend::Servers => &["ingress", "worker", "sender"],
+        };
+        for role in roles {
+            self.add(role);
+        }
+    }
+
+    /// Stops all processes, and returns what lies in the queues then.
+    pub(super) async fn stop(&mut self) -> Depths {
+        for process in std::mem::take(&mut self.processes) {
+            drop(process.stop().await);
+        }
+        self.depths().await
+    }
+
+    /// What lies in the queues. An embedded file can only be looked into while no process has it.
+    async fn depths(&self) -> Depths {
+        let file = self.directory.path().join("switchboard.toml");
+        let config = Config::load(Some(&file), &BTreeMap::new()).expect("the configuration is right");
+        let counted = async {
+            let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+            loop {
+                match ports.broker.depths().await {
+                    Ok(depths) => return depths,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        };
+        tokio::time::timeout(COUNT_DEADLINE, counted).await.expect("the queues can be counted in time")
+    }
+
+    /// One of the processes.
+    pub(super) fn pick(&self, which: usize) -> &Process {
+        &self.processes[which % self.processes.len()]
+    }
+
+    /// Starts or stops workers until there are `count`.
+    pub(super) async fn have_workers(&mut self, count: usize) {
+        loop {
+            let workers: Vec<_> = (0..self.processes.len()).filter(|at| self.processes[*at].role == "worker").collect();
+            match workers.len() {
+                few if few < count => self.add("worker"),
+                many if many > count => drop(self.processes.remove(workers[0]).stop().await),
+                _ => return,
+            }
+        }
+    }
+
+    /// Lets every clock of ours jump by so much, but never further from the true time than providers put up with.
+    pub(super) fn let_clock_jump(&mut self, jump_s: i64) {
+        self.clock_offset_s = (self.clock_offset_s + jump_s).clamp(-60, 3000);
+        // Renamed into place, so that nobody reads half of it.
+        let fresh = self.directory.path().join("clock.new");
+        std::fs::write(&fresh, self.clock_offset_s.to_string()).expect("the clock's file can be written");
+        std::fs::rename(fresh, self.clock_file()).expect("the clock's file can be replaced");
+    }
+
+    /// Keeps the directory with the logs, for a person to read, and returns where it is.
+    pub(super) fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.directory.path().join("clock")
+    }
+
+    fn add(&mut self, role: &'static str) {
+        let mut orders = format!("clock={}", self.clock_file().display());
+        if let Some(sabotage) = self.plan.sabotage {
+            orders = format!("{orders},break={sabotage}");
+        }
+        let start = Start {
+            role,
+            directory: self.directory.path().to_owned(),
+            orders,
+            steps: if self.plan.step_visits.is_some() { steps(role) } else { Vec::new() },
+            visits: self.plan.step_visits.unwrap_or_default(),
+            dice: StdRng::seed_from_u64(self.dice.random()),
+        };
+        self.processes.push(Process::start(start, self.toll.clone()));
+    }
+}
+
+/// The steps that a role comes to.
+fn steps(role: &str) -> Vec<&'static str> {
+    match role {
+        "ingress" => vec!["accepted"],
+        "worker" => vec!["answered", "recorded", "settling", "published"],
+        "sender" => vec!["sending", "sent", "settling"],
+        _ => vec!["accepted", "answered", "recorded", "sending", "sent", "settling"],
+    }
+}
+
+/// A port that nobody uses, below those that the kernel hands out by itself.
+fn free_port() -> u16 {
+    (0..1000)
+        .map(|_| rand::rng().random_range(10_000..32_000))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
+}
+
+fn configuration(directory: &Path, ingress: &str, simulator: &str, servers: Option<&Servers>) -> String {
+    let accounts = SimulatorConfig::demo();
+    let (broker, store) =
+        servers.map_or(("embedded", "embedded"), |servers| (servers.rabbitmq.url(), servers.redis.url()));
+    let listen = ingress.trim_start_matches("http://");
+    let data = directory.join("data");
+    let (account, assistant) = (accounts.twilio.account_sid, accounts.watsonx.assistant_id);
+    let environment = accounts.watsonx.environment_id;
+    format!(
+        r#"
+data_dir = "{data}"
+shutdown_grace = "5s"
+[broker]
+url = "{broker}"
+partitions = 8
+[store]
+url = "{store}"
+[ingress]
+listen = "{listen}"
+public_url = "{ingress}"
+[operations]
+listen = "127.0.0.1:0"
+[sender]
+concurrency = 256
+[[integrations]]
+id = "chaos"
+provider = "twilio"
+[integrations.twilio]
+account_sid = "{account}"
+auth_token = "simulated-twilio-token"
+base_url = "{simulator}"
+[integrations.assistant]
+kind = "watsonx"
+url = "{simulator}/instances/chaos"
+assistant_id = "{assistant}"
+environment_id = "{environment}"
+timeout = "5s"
+retry_interval = "200ms"
+auth = {{ kind = "apikey", apikey = "simulated-watsonx-apikey" }}
+[integrations.options]
+failure_message = "{FAILURE_MESSAGE}"
+rate_per_second = 1000
+"#,
+        data = data.display(),
+    )
+}

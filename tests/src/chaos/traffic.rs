@@ -1,0 +1,114 @@
+//! Many people who text numbers, each in order and without waiting for replies, through a provider that repeats what was
+//! not accepted, and some of what was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use simulator::{Phone, Text};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How soon a text is posted again that was not accepted.
+const POSTED_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// After so long somebody who cannot text gives up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(240);
+
+/// Who texts how much.
+#[derive(Debug, Clone)]
+pub(super) struct Traffic {
+    /// How many people.
+    pub(super) conversations: usize,
+    /// How often each texts.
+    pub(super) texts_each: usize,
+    /// Over how long.
+    pub(super) duration: Duration,
+    /// How many webhooks are repeated, at once or after later texts; 0 to 1.
+    pub(super) duplicates: f64,
+    /// Decides when, and what is repeated.
+    pub(super) seed: u64,
+}
+
+/// What became of the texts so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Accepted with a 2xx.
+    pub(super) accepted: AtomicU64,
+    /// Refused for good, with a 4xx.
+    pub(super) refused: AtomicU64,
+    /// Webhooks posted again although they were accepted.
+    pub(super) repeated: AtomicU64,
+}
+
+/// The number of a person.
+pub(super) fn customer(conversation: usize) -> String {
+    format!("+1303555{:04}", 1000 + conversation)
+}
+
+/// What a person texts: nobody texts the same twice.
+pub(super) fn body(conversation: usize, number: usize) -> String {
+    format!("c{conversation}t{number}")
+}
+
+/// Which text of that person this is.
+pub(super) fn number_of(conversation: usize, body: &str) -> Option<usize> {
+    body.strip_prefix(&format!("c{conversation}t"))?.parse().ok()
+}
+
+impl Traffic {
+    /// How many texts in all.
+    pub(super) fn texts(&self) -> u64 {
+        (self.conversations * self.texts_each) as u64
+    }
+
+    /// Texts, and returns the numbers of the accepted texts of each conversation, in the order of acceptance.
+    pub(super) async fn run(&self, phone: &Phone, ours: &str, progress: &Arc<Progress>) -> Vec<Vec<usize>> {
+        let people = (0..self.conversations).map(|conversation| {
+            tokio::spawn(self.clone().converse(conversation, phone.clone(), ours.to_owned(), Arc::clone(progress)))
+        });
+        join_all(people).await.into_iter().map(|person| person.expect("nobody panics")).collect()
+    }
+
+    async fn converse(self, conversation: usize, phone: Phone, ours: String, progress: Arc<Progress>) -> Vec<usize> {
+        let mut dice = StdRng::seed_from_u64(self.seed ^ (conversation as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (start, mut accepted, mut repeats) = (Instant::now(), Vec::new(), Vec::new());
+        for number in 0..self.texts_each {
+            let share = (number as f64 + dice.random::<f64>()) / self.texts_each as f64;
+            sleep_until(start + self.duration.mul_f64(share)).await;
+            let text = Text::new(customer(conversation), &ours, body(conversation, number))
+                .with_id(format!("SM{:08x}{conversation:012x}{number:012x}", self.seed as u32));
+            let is_accepted = post(&phone, &text).await;
+            let count = if is_accepted { &progress.accepted } else { &progress.refused };
+            count.fetch_add(1, Ordering::Relaxed);
+            if is_accepted {
+                accepted.push(number);
+            }
+            if dice.random_bool(self.duplicates) {
+                // At once, or behind some of the texts that follow.
+                repeats.push((number + dice.random_range(0..4), text));
+            }
+            let due: Vec<_> = repeats.extract_if(.., |(when, _)| *when <= number).collect();
+            for (_, text) in due {
+                drop(phone.send(text).await);
+                progress.repeated.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        accepted
+    }
+}
+
+/// Posts `text` until it is accepted or refused for good. Every try bears the same id.
+async fn post(phone: &Phone, text: &Text) -> bool {
+    let deadline = Instant::now() + GIVE_UP_AFTER;
+    while Instant::now() < deadline {
+        match phone.send(text.clone()).await {
+            Ok(answer) if (200..300).contains(&answer.status) => return true,
+            Ok(answer) if (400..500).contains(&answer.status) => return false,
+            // Not durable, or nobody there: the provider, or the person, tries again.
+            Ok(_) | Err(_) => sleep(POSTED_AGAIN_AFTER).await,
+        }
+    }
+    false
+}
