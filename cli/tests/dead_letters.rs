@@ -105,24 +105,16 @@ async fn g5_what_died_is_listed_shown_and_replayed_in_order(backend: Backend) {
 
     let listed = desk.json(&["list"]).await;
     assert_eq!(listed.len(), 6);
-    assert!(listed.iter().all(|one| one["reason"] == "assistant_unreachable" && one["customer"] == "+*********61"
-        || one["customer"] == "+*********62"));
+    for one in &listed {
+        assert_eq!(one["reason"], "assistant_unreachable");
+        assert!(["+*********61", "+*********62"].contains(&one["customer"].as_str().unwrap()), "{one}");
+    }
     let of_one = desk.json(&["list", "--conversation", "*61", "--stage", "inbound", "--newer-than", "10m"]).await;
     assert_eq!(of_one.len(), 3);
     let hash = of_one[0]["conversation"].as_str().unwrap().to_owned();
-    assert_eq!(desk.json(&["list", "--conversation", &hash[..8]]).await.len(), 3);
+    assert_eq!(desk.json(&["list", "--conversation", hash.get(..8).unwrap()]).await.len(), 3);
     assert_eq!(desk.json(&["list", "--older-than", "1h"]).await.len(), 0);
-    let id = of_one[1]["id"].as_str().unwrap();
-    let shown = &desk.json(&["show", id]).await[0];
-    let attempts = shown["attempts"].as_array().unwrap();
-    assert!(!attempts.is_empty() && attempts.iter().all(|one| one["kind"] == "transient" && one["code"] == "503"));
-    assert!(shown["trace"].as_str().unwrap().starts_with("00-"), "{shown}");
-    for hidden in [desk.run(&["show", id]).await, desk.run(&["list"]).await, desk.run(&["list", "--json"]).await] {
-        let said = hidden.stdout + &hidden.stderr;
-        assert!(!said.contains("3035550161") && !said.contains("two"), "{said}");
-    }
-    let revealed = desk.run(&["show", id, "--reveal"]).await.stdout;
-    assert!(revealed.contains("text: two") && revealed.contains("+13035550161"), "{revealed}");
+    assert_tells_all_but_words_and_numbers(&desk, of_one[1]["id"].as_str().unwrap()).await;
     let dry = &desk.json(&["replay", "--dry-run", "--conversation", "*61"]).await[0];
     assert_eq!((&dry["would_replay"], &dry["histogram"][0]["count"]), (&Value::from(3), &Value::from(3)));
     house.await_depths(|depths| depths.dead == 6).await;
@@ -140,6 +132,20 @@ async fn g5_what_died_is_listed_shown_and_replayed_in_order(backend: Backend) {
         assert_eq!(replies[3..], ["you said one", "you said two", "you said three"]);
     }
     house.close(0).await;
+}
+
+/// `id` is the text "two" of +13035550161, which found no assistant.
+async fn assert_tells_all_but_words_and_numbers(desk: &Desk, id: &str) {
+    let shown = &desk.json(&["show", id]).await[0];
+    let attempts = shown["attempts"].as_array().unwrap();
+    assert!(!attempts.is_empty() && attempts.iter().all(|one| one["kind"] == "transient" && one["code"] == "503"));
+    assert!(shown["trace"].as_str().unwrap().starts_with("00-"), "{shown}");
+    for hidden in [desk.run(&["show", id]).await, desk.run(&["list"]).await, desk.run(&["list", "--json"]).await] {
+        let said = hidden.stdout + &hidden.stderr;
+        assert!(!said.contains("3035550161") && !said.contains("two"), "{said}");
+    }
+    let revealed = desk.run(&["show", id, "--reveal"]).await.stdout;
+    assert!(revealed.contains("text: two") && revealed.contains("+13035550161"), "{revealed}");
 }
 
 async fn g5_a_replay_that_fails_is_dead_again_with_its_history(backend: Backend) {
@@ -173,20 +179,7 @@ async fn g5_a_replay_that_fails_is_dead_again_with_its_history(backend: Backend)
 async fn g5_discarding_needs_a_filter_and_takes_what_it_takes(backend: Backend) {
     let house = house(backend).await;
     let desk = Desk::at(&house);
-    let dead = |reason| Destination::Dead(Stage::Inbound, Reason::new(reason, "why"));
-    let unreadable = Outgoing {
-        destination: dead("unreadable"),
-        id: None,
-        key: None,
-        trace: String::new(),
-        payload: bytes::Bytes::from_static(b"no envelope"),
-    };
-    let letters = [
-        unreadable,
-        Outgoing::new(dead("expired"), &text(&house, 1, 0)),
-        Outgoing::new(dead("expired"), &text(&house, 1, 1)),
-        Outgoing::new(dead("misrouted"), &text(&house, 2, 0)),
-    ];
+    let letters = four(&house);
     house.ports.broker.publish(&letters).await.unwrap();
     house.await_depths(|depths| depths.dead == 4).await;
     for usage in [
@@ -222,6 +215,24 @@ async fn g5_discarding_needs_a_filter_and_takes_what_it_takes(backend: Backend) 
     house.close(0).await;
 }
 
+/// One that nobody can read, two that expired, one that was misrouted.
+fn four(house: &House) -> [Outgoing; 4] {
+    let dead = |reason| Destination::Dead(Stage::Inbound, Reason::new(reason, "why"));
+    let unreadable = Outgoing {
+        destination: dead("unreadable"),
+        id: None,
+        key: None,
+        trace: String::new(),
+        payload: bytes::Bytes::from_static(b"no envelope"),
+    };
+    [
+        unreadable,
+        Outgoing::new(dead("expired"), &text(house, 1, 0)),
+        Outgoing::new(dead("expired"), &text(house, 1, 1)),
+        Outgoing::new(dead("misrouted"), &text(house, 2, 0)),
+    ]
+}
+
 /// How many letters of which stage, of how many customers.
 const TURNS: (u16, u32) = (30, 20);
 const PARTS: (u16, u32) = (20, 20);
@@ -253,9 +264,8 @@ async fn g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_
     let took = began.elapsed().as_secs_f64();
     let replayed = again["replayed"].as_u64().unwrap();
     let rate = (replayed - 10) as f64 / took;
-    println!("{replayed} replayed in {took:.2} s: {rate:.0} a second");
     assert!((200..=710).contains(&replayed), "{replayed} were left after the kill");
-    assert!(rate <= f64::from(RATE), "{rate} a second");
+    assert!(rate <= f64::from(RATE) && rate >= f64::from(RATE) / 4.0, "{replayed} in {took} s: {rate} a second");
 
     let expected = expected_replies();
     for (customer, texts) in &expected {

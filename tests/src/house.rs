@@ -318,7 +318,7 @@ impl House {
         self.await_receipts().await;
         self.await_empty_spool().await;
         // RabbitMQ does not count what a role holds.
-        let held = |progress: &StageProgress| Stage::ALL.map(|stage| progress.of(stage).held()).iter().sum::<u64>();
+        let held = |progress: &StageProgress| Stage::ALL.map(|stage| progress.of(stage).held().messages).iter().sum::<u64>();
         let nothing_left = |depths: &Depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0;
         let progress = std::mem::take(&mut self.progress);
         self.await_depths(|depths| nothing_left(depths) && progress.iter().map(held).sum::<u64>() == 0).await;

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::dead_letters::DeadLetters;
+use common::broker::dead_letters::{DeadLetters, Filter, Letter, Order, Progress, replay, survey};
 use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Topology};
+use common::broker::{Broker, Destination, Outgoing, Reason, Stage, Topology};
+use common::clock::{Clock, Timestamp};
+use common::message::Envelope;
 use common::store::Store;
 use common::store::redis::RedisStore;
 use tests::conformance::DEADLINE;
 use tests::conformance::broker::BrokerFixture;
 use tests::conformance::dead_letters::DeadLettersFixture;
 use tests::conformance::store::StoreFixture;
+use tests::samples::text_from;
 use tests::servers::{shared_amqp_url, shared_redis_url};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -85,4 +88,77 @@ mod dead_letters {
 
 mod redis {
     tests::store_suite!(super::Servers::fresh());
+}
+
+/// What kills its consumers is set aside by RabbitMQ itself, with no header of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replayed() {
+    let servers = Servers::fresh();
+    let broker = servers.rabbitmq().await;
+    let envelope = text_from(1, 0, "poison");
+    broker.publish(&[Outgoing::new(Destination::Work(Stage::Inbound), &envelope)]).await.unwrap();
+    let dies = async {
+        while broker.depths().await.unwrap().dead == 0 {
+            let mut subscription = broker.subscribe(Stage::Inbound, 1);
+            // Given back unsettled, as a dying process does.
+            drop(timeout(Duration::from_secs(1), subscription.next()).await);
+            subscription.close().await;
+        }
+    };
+    timeout(DEADLINE * 2, dies).await.expect("RabbitMQ gives up on it");
+    let mut walk = DeadLetters::open(&broker, None).await.unwrap();
+    let letter = Letter::read(walk.next().await.unwrap().expect("one lies there"));
+    walk.close().await;
+    assert_eq!((letter.reason.as_str(), letter.stage), ("delivery_limit", Stage::Inbound));
+    assert!(letter.detail.contains(".inbound."), "{}", letter.detail);
+    assert!(letter.died_at.is_some());
+    assert_eq!(letter.envelope().unwrap().id, envelope.id);
+    let order = Order { filter: Filter::default(), limit: None, rate_per_second: 0, by: "somebody".to_owned() };
+    let mut progress = Progress::default();
+    replay(&broker, &order, &Clock::system(), &mut progress).await.unwrap();
+    assert_eq!(progress.replayed, 1);
+    let mut subscription = broker.subscribe(Stage::Inbound, 1);
+    let delivery = timeout(DEADLINE, subscription.next()).await.unwrap();
+    assert_eq!(Envelope::decode(&delivery.payload).unwrap().times_replayed(), 1);
+    delivery.settle(&[]).await.unwrap();
+    subscription.close().await;
+}
+
+/// A quorum queue hands a consumer a bounded number of messages, whatever it asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_passes_more_dead_letters_than_one_consumer_may_hold() {
+    const COUNT: u32 = 25_000;
+    let servers = Servers::fresh();
+    let broker = servers.rabbitmq().await;
+    let letters: Vec<_> = (0..COUNT)
+        .rev()
+        .map(|number| {
+            let mut envelope = text_from(1, number, "hi");
+            envelope.accepted_at = Timestamp::from_second(number.into()).unwrap();
+            Outgoing::new(Destination::Dead(Stage::Inbound, Reason::new("expired", "why")), &envelope)
+        })
+        .collect();
+    for some in letters.chunks(1000) {
+        broker.publish(some).await.unwrap();
+    }
+    let first = |count: usize| letters.iter().rev().take(count).map(|letter| letter.id).collect::<Vec<_>>();
+    for _ in 0..2 {
+        let mut walk = DeadLetters::open(&broker, None).await.unwrap();
+        let id = |letter: Letter| Some(letter.envelope().map(|envelope| envelope.id));
+        let found = survey(&mut *walk, &Filter::default(), Timestamp::MAX, 10, id).await.unwrap();
+        walk.close().await;
+        assert_eq!((found.matched(), found.first), (COUNT.into(), first(10)));
+    }
+    // More than one slice, from the far end of the queue.
+    let order = Order { filter: Filter::default(), limit: Some(12_000), rate_per_second: 0, by: "somebody".to_owned() };
+    let mut progress = Progress::default();
+    replay(&broker, &order, &Clock::system(), &mut progress).await.unwrap();
+    assert_eq!(progress.replayed, 12_000);
+    let mut subscription = broker.subscribe(Stage::Inbound, 64);
+    for expected in first(12_000) {
+        let delivery = timeout(DEADLINE, subscription.next()).await.unwrap();
+        assert_eq!(Some(Envelope::decode(&delivery.payload).unwrap().id), expected);
+        delivery.settle(&[]).await.unwrap();
+    }
+    subscription.close().await;
 }

@@ -29,7 +29,7 @@ impl QueueConfig {
 }
 
 fn concerns_queues(problem: &Problem) -> bool {
-    let key = problem.key.to_ascii_lowercase();
-    let key = key.strip_prefix("switchboard__").unwrap_or(&key);
-    ["broker", "data_dir"].iter().any(|ours| key.starts_with(ours))
+    // Of what is wrong with a variable itself the key is its name.
+    let ours = ["broker", "data_dir", "SWITCHBOARD__BROKER", "SWITCHBOARD__DATA_DIR"];
+    ours.iter().any(|ours| problem.key.starts_with(ours))
 }

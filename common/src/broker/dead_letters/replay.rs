@@ -20,6 +20,9 @@ const STEPS_PER_SECOND: u32 = 10;
 /// The most that are published at once: it bounds how many come twice after a `kill -9`.
 const AT_ONCE: u32 = 100;
 
+/// A replay that fell behind its rate goes faster until it has made up for this much.
+const MADE_UP: Duration = Duration::from_secs(1);
+
 /// What is to be replayed, and how.
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -118,13 +121,14 @@ impl Pace {
         usize::try_from(count).unwrap_or(1)
     }
 
-    /// Waits until `count` more may go. Time lost elsewhere is not made up for by going faster.
+    /// Waits until `count` more may go. What a slow broker lost is made up for, up to [`MADE_UP`].
     async fn wait(&mut self, count: usize) {
         if self.rate_per_second == 0 {
             return;
         }
         tokio::time::sleep_until(self.next).await;
         let share = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / f64::from(self.rate_per_second);
-        self.next = self.next.max(Instant::now()) + Duration::from_secs_f64(share);
+        let earliest = Instant::now().checked_sub(MADE_UP).unwrap_or(self.next);
+        self.next = self.next.max(earliest) + Duration::from_secs_f64(share);
     }
 }

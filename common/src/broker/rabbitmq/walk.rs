@@ -24,14 +24,12 @@ use crate::retry::RetryPolicy;
 
 /// How long a walk waits for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the channel may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many letters one consumer holds. Quorum queues take "no limit" for 2,000, so when one is full another one starts.
 const HELD_BY_ONE: u16 = 10_000;
-/// The end is where the broker has handed out as many as it counted and this has passed: what a walk that was just
-/// killed held comes back a moment later.
-const AFTERTHOUGHT: Duration = Duration::from_millis(300);
-/// How long the broker may take to hand out what it has counted.
+/// The end is where the broker has handed out as many as it counted and then nothing for this long: what a walk that was
+/// just killed held comes back a moment later.
+const SILENCE: Duration = Duration::from_millis(500);
+/// How long the broker may take to hand out what it has counted, what died since included, and to take back what is held.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a walk waits for another one to end: RabbitMQ notices a killed one a moment later.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -40,6 +38,7 @@ const RESOURCE_LOCKED: u16 = 405;
 
 /// A walk through the dead letters of one or two queues.
 pub(super) struct RabbitWalk {
+    connection: Arc<Connection>,
     channel: Channel,
     publisher: Arc<Publisher>,
     topology: Topology,
@@ -59,6 +58,8 @@ struct Shelf {
     /// How many of those that came are not settled.
     held: u64,
     ends_at: Option<Instant>,
+    /// The highest tag that came: tags count up, shelf after shelf.
+    last_tag: u64,
 }
 
 impl RabbitWalk {
@@ -77,12 +78,12 @@ impl RabbitWalk {
         let shelves = [Stage::Inbound, Stage::Outbound].into_iter();
         let is_wanted = |shelf: &Stage| stage.is_none_or(|s| topology.dead_queue(s) == topology.dead_queue(*shelf));
         let shelves = shelves.filter(is_wanted).collect();
-        Ok(Self { channel, publisher, topology, shelves, shelf: None, passed: Vec::new() })
+        Ok(Self { connection, channel, publisher, topology, shelves, shelf: None, passed: Vec::new() })
     }
 
     async fn start(&self, stage: Stage) -> Result<Shelf, Failure> {
         let left = waiting(&self.channel, &self.topology.dead_queue(stage)).await?;
-        let mut shelf = Shelf { stage, consumers: SelectAll::new(), left, held: 0, ends_at: None };
+        let mut shelf = Shelf { stage, consumers: SelectAll::new(), left, held: 0, ends_at: None, last_tag: 0 };
         self.consume(&mut shelf).await?;
         Ok(shelf)
     }
@@ -102,10 +103,12 @@ impl RabbitWalk {
         if shelf.held >= consumers.saturating_mul(HELD_BY_ONE.into()) {
             self.consume(shelf).await?;
         }
-        if shelf.left == 0 {
-            shelf.ends_at.get_or_insert_with(|| Instant::now() + AFTERTHOUGHT);
-        }
-        let until = shelf.ends_at.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let until = if shelf.left == 0 {
+            let ends_at = *shelf.ends_at.get_or_insert_with(|| Instant::now() + PATIENCE);
+            ends_at.min(Instant::now() + SILENCE)
+        } else {
+            Instant::now() + PATIENCE
+        };
         let Ok(next) = timeout_at(until, shelf.consumers.next()).await else { return Ok(None) };
         let lost = || Failure::transient("the broker ended the walk through the dead letters");
         let delivery =
@@ -113,14 +116,31 @@ impl RabbitWalk {
         shelf.left = shelf.left.saturating_sub(1);
         shelf.held += 1;
         let place = Place(delivery.delivery_tag);
+        shelf.last_tag = shelf.last_tag.max(place.0);
         Ok(Some(dead_letter::read(delivery, shelf.stage, place)))
+    }
+
+    /// Closes the channel and returns once what it held is there for the next walk, which may begin then.
+    async fn give_back(&self) -> Result<(), Failure> {
+        let unclosed = |error| failure::of_setup("cannot close a channel", &error);
+        self.channel.close(200, "done".into()).await.map_err(unclosed)?;
+        let channel = self.connection.create_channel().await.map_err(unclosed)?;
+        for shelf in self.passed.iter().chain(&self.shelf) {
+            let mut backoff = RetryPolicy::NEAR.start();
+            while waiting(&channel, &self.topology.dead_queue(shelf.stage)).await? < shelf.held {
+                tokio::time::sleep(backoff.next_delay(None)).await;
+            }
+        }
+        let lock = self.topology.dead_lock();
+        channel.queue_delete(lock.as_str().into(), QueueDeleteOptions::default()).await.map_err(unclosed)?;
+        Ok(())
     }
 
     async fn settle(&mut self, place: Place) -> Result<(), Failure> {
         let settled = self.channel.basic_ack(place.0, BasicAckOptions::default()).await;
         settled.map_err(|error| failure::of_setup("a dead letter cannot be taken off", &error))?;
-        if let Some(shelf) = &mut self.shelf {
-            // Those of a shelf that was passed do not matter any more.
+        let shelf = self.passed.iter_mut().chain(&mut self.shelf).find(|shelf| place.0 <= shelf.last_tag);
+        if let Some(shelf) = shelf {
             shelf.held = shelf.held.saturating_sub(1);
         }
         Ok(())
@@ -162,13 +182,8 @@ impl Walk for RabbitWalk {
     }
 
     async fn close(self: Box<Self>) {
-        let lock = self.topology.dead_lock();
-        let close = async {
-            self.channel.queue_delete(lock.as_str().into(), QueueDeleteOptions::default()).await?;
-            self.channel.close(200, "done".into()).await
-        };
-        if !matches!(timeout(CLOSE_TIMEOUT, close).await, Ok(Ok(()))) {
-            tracing::debug!("a channel was lost while it was being closed");
+        if !matches!(timeout(PATIENCE, self.give_back()).await, Ok(Ok(()))) {
+            tracing::debug!("the broker was lost at the end of a walk through the dead letters");
         }
     }
 }
