@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::servers;
 
@@ -122,7 +122,8 @@ pub struct House {
     intake: Arc<Intake>,
     ingress: Option<(Shutdown, JoinHandle<()>)>,
     roles: Vec<JoinHandle<()>>,
-    progress: Vec<StageProgress>,
+    /// What each worker and sender holds, and whether it still runs.
+    progress: Vec<(AbortHandle, StageProgress)>,
     _directory: TempDir,
 }
 
@@ -197,10 +198,12 @@ impl House {
             self.add_worker();
         }
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
-        self.progress.push(ports.progress.clone());
-        self.roles.push(tokio::spawn(async move {
+        let progress = ports.progress.clone();
+        let running = tokio::spawn(async move {
             sender::run(&config, ports, shutdown).await.expect("the sender runs");
-        }));
+        });
+        self.progress.push((running.abort_handle(), progress));
+        self.roles.push(running);
     }
 
     fn start_ingress(&mut self, listener: TcpListener, ports: Ports) {
@@ -235,10 +238,12 @@ impl House {
     pub fn add_worker(&mut self) -> Shutdown {
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.child());
         let stop = shutdown.clone();
-        self.progress.push(ports.progress.clone());
-        self.roles.push(tokio::spawn(async move {
+        let progress = ports.progress.clone();
+        let running = tokio::spawn(async move {
             worker::run(&config, ports, shutdown).await.expect("the worker runs");
-        }));
+        });
+        self.progress.push((running.abort_handle(), progress));
+        self.roles.push(running);
         stop
     }
 
@@ -318,7 +323,10 @@ impl House {
         self.await_receipts().await;
         self.await_empty_spool().await;
         // RabbitMQ does not count what a role holds.
-        let held = |progress: &StageProgress| Stage::ALL.map(|stage| progress.of(stage).held().messages).iter().sum::<u64>();
+        let held = |(role, progress): &(AbortHandle, StageProgress)| match role.is_finished() {
+            true => 0,
+            false => Stage::ALL.map(|stage| progress.of(stage).held().messages).iter().sum::<u64>(),
+        };
         let nothing_left = |depths: &Depths| depths.inbound + depths.outbound + depths.receipts + depths.delayed == 0;
         let progress = std::mem::take(&mut self.progress);
         self.await_depths(|depths| nothing_left(depths) && progress.iter().map(held).sum::<u64>() == 0).await;

@@ -72,7 +72,7 @@ fn customer(conversation: usize) -> String {
 async fn text(house: &House, conversation: usize, stop: &CancellationToken) -> usize {
     let mut number = 1;
     while !stop.is_cancelled() {
-        house.text_until_accepted(&customer(conversation), &number.to_string()).await;
+        house.text(&customer(conversation), &number.to_string()).await;
         number += 1;
         sleep(Duration::from_millis(100)).await;
     }
