@@ -14,7 +14,6 @@ async fn keeps_its_promises(backend: Backend, names: &[&str], size: Size) {
     let scenarios: Vec<_> = names.iter().map(|name| scenario(name, backend)).collect();
     let rows = futures_util::future::join_all(scenarios.iter().map(|one| chaos::run(one, size))).await;
     let table = chaos::markdown(&rows);
-    println!("seed {}\n{table}", size.seed);
     assert!(rows.iter().all(|row| row.violations.is_empty()), "{table}");
     assert!(rows.iter().map(|row| row.kills + row.step_kills + row.terminations).sum::<u32>() >= 5, "{table}");
 }
