@@ -56,10 +56,13 @@ impl Ports {
         let database = if is_embedded { Some(Database::open(&config.data_dir)?) } else { None };
         let broker: Arc<dyn Broker> = match (&config.broker.url, &database) {
             (BrokerUrl::Amqp(urls), _) => {
-                let topology = Topology::new(&config.broker.prefix, config.broker.partitions);
+                let topology = Topology::new(&config.broker.prefix, config.broker.partitions)
+                    .with_max_length(config.broker.max_length);
                 Arc::new(RabbitMq::new(urls.clone(), topology))
             }
-            (BrokerUrl::Embedded, Some(database)) => Arc::new(EmbeddedBroker::new(database.clone(), clock.clone())),
+            (BrokerUrl::Embedded, Some(database)) => {
+                Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()).with_max_length(config.broker.max_length))
+            }
             (BrokerUrl::Embedded, None) => return Err(Failure::misconfigured("the embedded broker has no file")),
         };
         let store: Arc<dyn Store> = match (&config.store.url, database) {
