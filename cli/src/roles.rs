@@ -91,7 +91,6 @@ pub(crate) fn start(
         broker: ports.broker.clone(),
         store: needs_store.then(|| ports.store.clone()),
         stages: stages.collect(),
-        clock: ports.clock.clone(),
     };
     let mut tasks = JoinSet::new();
     if let Some(listener) = webhooks {

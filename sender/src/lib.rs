@@ -1,8 +1,10 @@
 //! Sends the parts of replies: each exactly once as far as its provider can be asked, in order, in its time.
 
+mod calls;
 mod deliver;
 mod ledger;
 mod parked;
+mod pause;
 mod plan;
 mod rate;
 mod segments;
@@ -26,6 +28,6 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
     let public_url = config.ingress.public_url.as_deref();
     let deliverer = Deliverer::new(&config.integrations, public_url, &ports, shutdown.clone(), Pace::default())?;
     let options = RunOptions { concurrency: config.sender.concurrency, progress: ports.progress.of(Stage::Outbound) };
-    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, ports.clock, shutdown).await;
+    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, shutdown).await;
     Ok(())
 }

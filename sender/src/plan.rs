@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use common::broker::Reason;
-use common::clock::Timestamp;
 use common::failure::Failure;
 use common::integration::UnknownOutcome;
 use common::providers::Trace;
 use common::retry::RetryPolicy;
 
-use crate::ledger::{Mark, State};
+use crate::ledger::State;
 
 /// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
 const MAX_ATTEMPTS: usize = 24;
@@ -53,11 +52,11 @@ pub(crate) struct Situation<'a> {
     pub(crate) trace: Option<Trace>,
     /// What to do where it cannot be asked.
     pub(crate) unknown_outcome: UnknownOutcome,
-    /// The time.
-    pub(crate) now: Timestamp,
-    /// When the text was accepted that this part answers.
-    pub(crate) accepted_at: Timestamp,
-    /// How old that may be.
+    /// How long ago the call began that the ledger speaks of; zero if it speaks of none.
+    pub(crate) called_ago: Duration,
+    /// How long ago the text was accepted that this part answers.
+    pub(crate) age: Duration,
+    /// How long that may be.
     pub(crate) max_age: Duration,
     /// See [`Pace::quiet`].
     pub(crate) quiet: Duration,
@@ -102,12 +101,12 @@ pub(crate) enum Next {
 
 /// The next step. Nothing is sent while it may have been sent before, and nothing that is too old.
 pub(crate) fn next(situation: Situation<'_>) -> Step {
-    let mark = match situation.state {
+    match situation.state {
         State::Accepted { .. } => return Step::Drop,
         State::Untouched => return send(&situation),
-        State::Sending(mark) => mark,
-    };
-    let rest = remaining(mark, &situation);
+        State::Sending(_) => {}
+    }
+    let rest = situation.quiet.saturating_sub(situation.called_ago);
     match situation.trace {
         None => Step::Ask,
         Some(Trace::Found(name)) => Step::Accept(name),
@@ -125,20 +124,11 @@ pub(crate) fn next(situation: Situation<'_>) -> Step {
 }
 
 fn send(situation: &Situation<'_>) -> Step {
-    if elapsed(situation.accepted_at, situation.now) > situation.max_age {
+    if situation.age > situation.max_age {
         let detail = "the reply is older than reply_max_age";
         return Step::SetAside(Reason::new("expired", detail));
     }
     Step::Send
-}
-
-/// How much of the quiet time is left. A clock that was set back makes it no longer than it is.
-fn remaining(mark: &Mark, situation: &Situation<'_>) -> Duration {
-    situation.quiet.saturating_sub(elapsed(mark.started_at, situation.now))
-}
-
-fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 /// What follows when the `attempts`th try failed, after `waited` in this process; `delay` is what the backoff proposes.
@@ -170,6 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::Mark;
 
     const QUIET: Duration = Duration::from_secs(30);
     const MAX_AGE: Duration = Duration::from_secs(3600);
@@ -187,8 +178,12 @@ mod tests {
     }
 
     fn step(state: &State, trace: Option<Trace>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
-        let (now, accepted_at) = (at(now), at(0));
-        next(Situation { state, trace, unknown_outcome, now, accepted_at, max_age: MAX_AGE, quiet: QUIET })
+        let age = Duration::from_secs(now.unsigned_abs());
+        let called_ago = match state {
+            State::Sending(mark) => Duration::try_from(at(now).duration_since(mark.started_at)).unwrap_or_default(),
+            State::Untouched | State::Accepted { .. } => Duration::ZERO,
+        };
+        next(Situation { state, trace, unknown_outcome, called_ago, age, max_age: MAX_AGE, quiet: QUIET })
     }
 
     fn name(step: &Step) -> &'static str {

@@ -15,7 +15,7 @@ use common::message::IntegrationId;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
-use simulator::{Message, Simulator, SimulatorConfig, Text, WebhookAnswer};
+use simulator::{Message, Phone, Simulator, SimulatorConfig, Text, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -36,6 +36,14 @@ pub struct Blueprint {
     pub assistant: Assistant,
     /// How many workers run.
     pub workers: usize,
+    /// How many senders run.
+    pub senders: usize,
+    /// How many turns each worker takes at a time, and how many calls each sender makes.
+    pub concurrency: usize,
+    /// How many messages a queue takes.
+    pub max_length: u32,
+    /// Tells every role the time.
+    pub clock: Clock,
     /// The integration's options.
     pub options: Options,
 }
@@ -86,7 +94,18 @@ impl Blueprint {
     pub fn new(backend: Backend) -> Self {
         // Tests send faster than any carrier would let them.
         let options = Options { rate_per_second: 1000.0, ..Options::default() };
-        Self { backend, provider: Provider::Twilio, assistant: Assistant::Watsonx, workers: 1, options }
+        let clock = Clock::system();
+        Self {
+            backend,
+            provider: Provider::Twilio,
+            assistant: Assistant::Watsonx,
+            workers: 1,
+            senders: 1,
+            concurrency: 64,
+            max_length: 1_000_000,
+            clock,
+            options,
+        }
     }
 }
 
@@ -137,40 +156,37 @@ impl House {
         config.ingress.public_url = Some(url.clone());
         config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
         config.broker.partitions = 4;
+        config.broker.max_length = blueprint.max_length;
         config.store.prefix.clone_from(&config.broker.prefix);
+        config.worker.concurrency = blueprint.concurrency;
+        config.sender.concurrency = blueprint.concurrency;
         config.shutdown_grace = Duration::from_secs(10);
         if let Backend::Servers { amqp, redis } = &blueprint.backend {
             config.broker.url = BrokerUrl::Amqp(vec![amqp.as_str().into()]);
             config.store.url = StoreUrl::Redis(redis.as_str().into());
         }
-        let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+        let ports = Ports::open(&config, blueprint.clock).expect("the ports open");
         let shutdown = Shutdown::new(config.shutdown_grace);
         let roles = Vec::new();
         let mut house =
             Self { simulator, number, url, operations_url, ports, config, shutdown, roles, _directory: directory };
-        house.start_roles(ingress, operations, blueprint.workers).await;
+        house.start_roles(ingress, operations).await;
+        (0..blueprint.workers).for_each(|_| drop(house.add_worker()));
+        (0..blueprint.senders).for_each(|_| drop(house.add_sender()));
         house
     }
 
-    async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
+    async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener) {
         let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
         await_broker(&ports).await;
         let health = Health {
             broker: Arc::clone(&self.ports.broker),
             store: Some(Arc::clone(&self.ports.store)),
             stages: Vec::new(),
-            clock: self.ports.clock.clone(),
         };
         self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown.clone())));
         self.roles.push(tokio::spawn(async move {
             ingress::run(ingress, &config, ports.broker, ports.clock, shutdown).await.expect("ingress runs");
-        }));
-        for _ in 0..workers {
-            self.add_worker();
-        }
-        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
-        self.roles.push(tokio::spawn(async move {
-            sender::run(&config, ports, shutdown).await.expect("the sender runs");
         }));
     }
 
@@ -184,10 +200,23 @@ impl House {
         stop
     }
 
+    /// Starts one more sender, which can be stopped on its own.
+    pub fn add_sender(&mut self) -> Shutdown {
+        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.child());
+        let stop = shutdown.clone();
+        self.roles.push(tokio::spawn(async move {
+            sender::run(&config, ports, shutdown).await.expect("the sender runs");
+        }));
+        stop
+    }
+
     fn role_ports(&self) -> Ports {
         match self.config.broker.url {
             BrokerUrl::Embedded => self.ports.clone(),
-            BrokerUrl::Amqp(_) => Ports::open(&self.config, Clock::system()).expect("the ports open"),
+            BrokerUrl::Amqp(_) => {
+                let opened = Ports::open(&self.config, self.ports.clock.clone()).expect("the ports open");
+                Ports { progress: self.ports.progress.clone(), ..opened }
+            }
         }
     }
 
@@ -207,19 +236,7 @@ impl House {
     /// # Panics
     /// When it is not accepted in time.
     pub async fn text_until_accepted(&self, customer: &str, body: &str) {
-        let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
-        let text = Text::new(customer, &self.number, body).with_id(sid);
-        let accepted = async {
-            loop {
-                let answer = self.simulator.phone().send(text.clone()).await.expect("the webhook answers");
-                match answer.status {
-                    200 | 204 => return,
-                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
-                    status => panic!("the webhook answered {status}: {}", answer.body),
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
+        text_until_accepted(&self.simulator.phone(), &self.number, customer, body).await;
     }
 
     /// The bodies of the first `count` replies to `customer`, once they have come.
@@ -289,6 +306,23 @@ impl House {
         };
         tokio::time::timeout(DEADLINE, all_told).await.expect("every receipt is posted in time");
     }
+}
+
+/// See [`House::text_until_accepted`].
+pub(crate) async fn text_until_accepted(phone: &Phone, number: &str, customer: &str, body: &str) {
+    let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
+    let text = Text::new(customer, number, body).with_id(sid);
+    let accepted = async {
+        loop {
+            let answer = phone.send(text.clone()).await.expect("the webhook answers");
+            match answer.status {
+                200 | 204 => return,
+                503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                status => panic!("the webhook answered {status}: {}", answer.body),
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
 }
 
 /// Waits until a publish would be confirmed, as a load balancer waits for readiness.

@@ -77,7 +77,7 @@ fn start(broker: &Arc<EmbeddedBroker>, handler: &Arc<Recorder>, grace: Duration)
     let shutdown = Shutdown::new(grace);
     let options = RunOptions { concurrency: 8, progress: Arc::new(Progress::default()) };
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
-    let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
+    let running = common::broker::run(broker, Stage::Inbound, handler, options, shutdown.clone());
     (shutdown, tokio::spawn(running))
 }
 

@@ -13,7 +13,6 @@ use tracing::{debug, error, info, warn};
 
 use super::lanes::Lanes;
 use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage};
-use crate::clock::Clock;
 use crate::message::{ConversationKey, Envelope, Unreadable};
 use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
@@ -37,7 +36,6 @@ pub async fn run(
     stage: Stage,
     handler: Arc<dyn Handler>,
     options: RunOptions,
-    clock: Clock,
     shutdown: Shutdown,
 ) {
     let concurrency = options.concurrency.max(1);
@@ -54,7 +52,7 @@ pub async fn run(
             burst.retain(|item: &Item| item.delivery.is_ours());
             running.spawn(async move { (lane, count, worker.work(burst).await) });
         }
-        options.progress.hold(lanes.held(), clock.now());
+        options.progress.hold(lanes.held(), Instant::now());
         tokio::select! {
             () = shutdown.started() => break,
             Some(ended) = running.join_next(), if !running.is_empty() => close_lane(&mut lanes, ended),
