@@ -28,7 +28,7 @@ async fn house_with_clock(backend: Backend) -> (House, Arc<AtomicI64>) {
 
 async fn the_clock_jumps(backend: Backend) {
     let (house, off_s) = house_with_clock(backend).await;
-    // Some parts wait at the broker, some for their number, and some calls have an unknown outcome.
+    // Some parts wait for their number, which is paused.
     house.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 1).with_chance(0.02));
     let jumps = async {
         for jump in [HOURS, -HOURS, -HOURS, HOURS] {
