@@ -101,7 +101,6 @@ pub(crate) fn start(
         intake: webhooks.is_some().then(|| Arc::clone(&intake)),
         store: needs_store.then(|| ports.store.clone()),
         stages: stages.collect(),
-        clock: ports.clock.clone(),
     };
     let mut tasks = JoinSet::new();
     if let Some(listener) = webhooks {

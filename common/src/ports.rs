@@ -59,7 +59,9 @@ impl Ports {
         let database = if is_embedded { Some(Database::open(&config.data_dir)?) } else { None };
         let broker: Arc<dyn Broker> = match (&config.broker.url, &database) {
             (BrokerUrl::Amqp(urls), _) => Arc::new(rabbitmq(urls, &config.broker)),
-            (BrokerUrl::Embedded, Some(database)) => Arc::new(EmbeddedBroker::new(database.clone(), clock.clone())),
+            (BrokerUrl::Embedded, Some(database)) => {
+                Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()).with_max_length(config.broker.max_length))
+            }
             (BrokerUrl::Embedded, None) => return Err(Failure::misconfigured("the embedded broker has no file")),
         };
         let store: Arc<dyn Store> = match (&config.store.url, database) {
@@ -86,5 +88,6 @@ pub fn dead_letters(config: &QueueConfig, clock: Clock) -> Result<Arc<dyn DeadLe
 }
 
 fn rabbitmq(urls: &[SecretString], config: &BrokerConfig) -> RabbitMq {
-    RabbitMq::new(urls.to_vec(), Topology::new(&config.prefix, config.partitions))
+    let topology = Topology::new(&config.prefix, config.partitions).with_max_length(config.max_length);
+    RabbitMq::new(urls.to_vec(), topology)
 }

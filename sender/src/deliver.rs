@@ -11,27 +11,33 @@ use common::clock::Clock;
 use common::failpoint::{self, reach};
 use common::failure::{Failure, FailureKind};
 use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
-use common::message::{Body, Envelope, IntegrationId, MessageText};
+use common::message::{Attempt, Body, Envelope, IntegrationId, MessageId, MessageText};
 use common::ports::Ports;
 use common::providers::{self, Carrier, Sms, Trace};
 use common::shutdown::Shutdown;
 use common::store::Halt;
 use tokio::time::Instant;
 
-use crate::ledger::{Entry, Ledger, Mark, Place};
+use crate::calls::Calls;
+use crate::ledger::{Entry, Ledger, Mark, Place, State};
+use crate::pause::{Look, Pauses};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates, Turn};
 use crate::segments::segments;
 
 /// How far the clock of whoever accepted a text may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+/// How long ago a call may have begun of which nobody knows when: the longest that parts usually stay on their way.
+const LONGEST_UNKNOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sends the parts of all integrations.
 #[derive(Debug)]
 pub struct Deliverer {
     routes: BTreeMap<IntegrationId, Route>,
     ledger: Ledger,
+    pauses: Pauses,
     rates: Rates,
+    calls: Calls,
     clock: Clock,
     pace: Pace,
 }
@@ -70,10 +76,11 @@ impl Deliverer {
             let carrier = providers::carrier(integration, public_url, pace.call)?;
             Ok((integration.id.clone(), Route { integration: integration.clone(), carrier }))
         };
+        let clock = ports.clock.clone();
+        let pauses = Pauses::new(ports.store.clone(), clock.clone(), shutdown.clone());
         let ledger = Ledger::new(ports.store.clone(), shutdown);
         let routes = integrations.iter().map(route).collect::<Result<_, Failure>>()?;
-        let (rates, clock) = (Rates::default(), ports.clock.clone());
-        Ok(Self { routes, ledger, rates, clock, pace })
+        Ok(Self { routes, ledger, pauses, rates: Rates::default(), calls: Calls::default(), clock, pace })
     }
 
     async fn deliver(&self, envelope: &mut Envelope, stay: Stay) -> Result<Decision, Halt> {
@@ -83,25 +90,29 @@ impl Deliverer {
         };
         let place = Place::of(envelope.key(), envelope.id);
         let (call, failure) = match self.attempt(route, envelope, &place).await? {
-            Attempted::Done(outcome) => return Ok(Decision::done(outcome)),
+            Attempted::Done(outcome) => {
+                self.calls.forget(envelope.id);
+                return Ok(Decision::done(outcome));
+            }
             Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
             Attempted::Park(delay) => return self.park(&place, delay).await,
             Attempted::Again(delay) => return Ok(Decision::rest(delay)),
             Attempted::Failed(call, failure) => (call, failure),
         };
         let mut backoff = self.pace.backoff.start();
-        let attempts = envelope.attempts_since_replay();
+        let attempts = tries(envelope);
         for _ in 0..attempts {
             // Tried before, here or elsewhere, it goes on where its delays had got to; one that was replayed begins again.
             backoff.next_delay(None);
         }
         envelope.record_attempt(self.clock.now(), &failure);
-        let delay = backoff.next_delay(failure.retry_after);
-        if failure.kind == FailureKind::Throttled {
-            self.rates.pause(number(envelope), delay, Instant::now());
-        }
+        let delay = match failure.kind {
+            // The whole number waits, for everybody: a part's own patience does not count.
+            FailureKind::Throttled => self.pauses.throttled(&number(envelope), failure.retry_after).await?,
+            _ => backoff.next_delay(failure.retry_after),
+        };
         let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
-        let next = plan::after(call, &failure, attempts + 1, stay.rested, delay, in_lane);
+        let next = plan::after(call, &failure, tries(envelope), stay.rested, delay, in_lane);
         report(route, envelope, &failure, &next);
         match next {
             Next::SetAside(reason) => self.set_aside(&place, reason).await,
@@ -112,12 +123,14 @@ impl Deliverer {
 
     /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
     async fn park(&self, place: &Place, delay: Duration) -> Result<Decision, Halt> {
+        self.calls.forget(place.part());
         self.ledger.park(place, delay, self.clock.now()).await?;
         Ok(Decision::retry_after(delay))
     }
 
     /// Sets a part aside; later parts of its conversation go on without it.
     async fn set_aside(&self, place: &Place, reason: Reason) -> Result<Decision, Halt> {
+        self.calls.forget(place.part());
         self.ledger.leave(place).await?;
         Ok(Decision::dead_letter(reason))
     }
@@ -127,16 +140,14 @@ impl Deliverer {
             let detail = "the message is no part of a reply";
             return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
         };
-        let entry = self.ledger.read(place).await?;
-        let began_at = entry.began_at().unwrap_or_else(|| self.clock.now());
-        // Where the ledger cannot be read, this at least is known.
-        let earliest = envelope.accepted_at.checked_sub(CLOCK_SKEW).unwrap_or(envelope.accepted_at);
+        let number = number(envelope);
+        let (entry, look) = tokio::try_join!(self.ledger.read(place), self.pauses.look(&number))?;
         let sms = Sms {
             part: envelope.id,
             conversation: &envelope.conversation,
             text: &part.text,
             media: &part.media,
-            first_attempt_at: began_at.max(earliest),
+            first_attempt_ago: self.first_attempt_ago(envelope, &entry),
         };
         let witnessed = entry.witness.clone().map(Trace::Found);
         let mut step = plan::next(self.situation(route, envelope, &entry, witnessed));
@@ -155,14 +166,27 @@ impl Deliverer {
             Step::SetAside(reason) => Attempted::SetAside(reason),
             Step::Wait(delay) => Attempted::Again(delay),
             Step::Ask => Attempted::Again(self.pace.quiet),
-            Step::Send => match self.turn(route, envelope, &part.text, &entry) {
+            Step::Send => match self.turn(route, envelope, &part.text, &entry, &look) {
                 Turn::Later(delay) => Attempted::Park(delay),
-                Turn::In(delay) => {
-                    self.ledger.pause(delay).await?;
-                    self.send(route, envelope, &sms, place, &entry).await?
+                Turn::In(delay) if self.is_held_meanwhile(&number, delay).await? => Attempted::Again(Duration::ZERO),
+                Turn::In(_) => {
+                    let sent = self.send(route, envelope, &sms, place, &entry).await?;
+                    if let Attempted::Done(_) = sent {
+                        self.pauses.lift(&number, &look).await?;
+                    }
+                    sent
                 }
             },
         })
+    }
+
+    /// Waits for a part's turn, and says whether the number was paused in that time, here or by another sender.
+    async fn is_held_meanwhile(&self, number: &Number, delay: Duration) -> Result<bool, Halt> {
+        if delay.is_zero() {
+            return Ok(false);
+        }
+        self.ledger.pause(delay).await?;
+        Ok(!self.pauses.look(number).await?.rest.is_zero())
     }
 
     async fn send(
@@ -174,11 +198,13 @@ impl Deliverer {
         entry: &Entry,
     ) -> Result<Attempted, Halt> {
         let (started_at, times_replayed) = (self.clock.now(), envelope.times_replayed());
-        let mark = Mark { first_attempt_at: sms.first_attempt_at, started_at, times_replayed };
+        let first_attempt_at = entry.began_at().unwrap_or(started_at);
+        let mark = Mark { first_attempt_at, started_at, times_replayed };
         if !self.ledger.begin(place, entry, mark).await? {
             // Somebody else is at work on this part: see what they make of it.
             return Ok(Attempted::Again(self.pace.backoff.initial));
         }
+        self.called_ago(sms.part, mark);
         // A provider may take several calls (a login, another form of the token). Together they end before anybody
         // who finds our mark stops waiting for us.
         reach(failpoint::Step::Sending);
@@ -201,13 +227,34 @@ impl Deliverer {
         Ok(Attempted::Done(Outcome::Accepted))
     }
 
-    /// When a part may go: after those of its conversation that are parked, and at its number's rate.
-    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry) -> Turn {
+    /// When a part may go: after those of its conversation that are parked, after its number's pause, and at its rate.
+    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry, look: &Look) -> Turn {
         if let Some(delay) = entry.parked.wait_of(envelope.id, self.clock.now()) {
             return Turn::Later(delay);
         }
         let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
-        self.rates.take(number(envelope), cost, Instant::now())
+        let (number, now) = (number(envelope), Instant::now());
+        if !look.rest.is_zero() {
+            self.rates.pause(number.clone(), look.rest, now);
+        }
+        self.rates.take(number, cost, now)
+    }
+
+    fn called_ago(&self, part: MessageId, mark: Mark) -> Duration {
+        self.calls.elapsed(part, mark, self.clock.now(), Instant::now())
+    }
+
+    /// How long ago the first attempt began, at most: what the provider took before was another text.
+    fn first_attempt_ago(&self, envelope: &Envelope, entry: &Entry) -> Duration {
+        let State::Sending(mark) = entry.state else { return Duration::ZERO };
+        // Where the ledger cannot be read, this at least is known.
+        let earliest = envelope.accepted_at.checked_sub(CLOCK_SKEW).unwrap_or(envelope.accepted_at);
+        let (began_at, now) = (mark.first_attempt_at.max(earliest), self.clock.now());
+        if began_at > now {
+            // A clock was set, so nobody knows: rather too long.
+            return LONGEST_UNKNOWN;
+        }
+        Duration::try_from(now.duration_since(began_at)).unwrap_or_default().max(self.called_ago(envelope.id, mark))
     }
 
     fn situation<'a>(
@@ -224,8 +271,11 @@ impl Deliverer {
                 ProviderSettings::Intelepeer(settings) => settings.unknown_outcome,
                 ProviderSettings::Twilio(_) => UnknownOutcome::default(),
             },
-            now: self.clock.now(),
-            age_counts_from: envelope.age_counts_from(),
+            called_ago: match entry.state {
+                State::Sending(mark) => self.called_ago(envelope.id, mark),
+                State::Untouched | State::Accepted { .. } => Duration::ZERO,
+            },
+            age: self.clock.age(envelope.age_counts_from()),
             times_replayed: envelope.times_replayed(),
             max_age: route.integration.options.reply_max_age,
             quiet: self.pace.quiet,
@@ -256,6 +306,12 @@ impl Handler for Deliverer {
         // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
         self.deliver(envelope, stay).await.unwrap_or_else(Decision::from)
     }
+}
+
+/// How often a part was tried in vain since it was last replayed, not counting when its number was told to wait: that ends by the part's age.
+fn tries(envelope: &Envelope) -> usize {
+    let counts = |attempt: &&Attempt| attempt.kind != FailureKind::Throttled;
+    envelope.attempts_since_replay().iter().filter(counts).count()
 }
 
 fn number(envelope: &Envelope) -> Number {

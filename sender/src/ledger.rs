@@ -103,6 +103,11 @@ impl Place {
             witness: witness::key(conversation, part),
         }
     }
+
+    /// The part whose place it is.
+    pub(crate) fn part(&self) -> MessageId {
+        self.id
+    }
 }
 
 impl Ledger {
@@ -240,4 +245,46 @@ fn decode(value: &[u8]) -> State {
     let epoch = Timestamp::UNIX_EPOCH;
     let began = Mark { first_attempt_at: epoch, started_at: epoch, times_replayed: 0 };
     serde_json::from_slice(value).unwrap_or(State::Sending(began))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record as an earlier release wrote it.
+    macro_rules! record {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/fixtures/records/v1/", $name, ".json")).as_slice()
+        };
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn g3_records_of_earlier_releases_are_read() {
+        let (first_attempt_at, started_at) = (at("2026-11-22T09:29:00Z"), at("2026-11-22T09:30:00.5Z"));
+        let sending = State::Sending(Mark { first_attempt_at, started_at, times_replayed: 0 });
+        assert_eq!(decode(record!("send_sending")), sending);
+        let provider_id = "SM00000000000000000000000000000001".to_owned();
+        let accepted = State::Accepted { provider_id, at: started_at };
+        assert_eq!(decode(record!("send_accepted")), accepted);
+        for state in [sending, accepted] {
+            assert_eq!(decode(&encode(&state)), state);
+        }
+        assert_eq!(serde_json::from_slice::<Vec<String>>(record!("sent")).unwrap(), ["SM1", "SM2"]);
+    }
+
+    #[test]
+    fn g4_parked_parts_of_earlier_releases_keep_their_places() {
+        let part = |digit| MessageId::parse(&format!("0191f3a0-0000-5000-8000-00000000000{digit}")).unwrap();
+        let now = at("2026-11-22T09:39:00Z");
+        let parked: Parked = serde_json::from_slice(record!("parked")).unwrap();
+        let waits_s = [1, 2, 3].map(|digit| parked.wait_of(part(digit), now).map(|wait| wait.as_secs()));
+        assert_eq!(waits_s, [Some(60), Some(61), Some(62)]);
+        let parked: Parked = serde_json::from_slice(record!("parked_with_times")).unwrap();
+        assert_eq!(parked.wait_of(part(1), now), Some(Duration::from_secs(60)));
+        assert_eq!(serde_json::from_slice::<Parked>(&serde_json::to_vec(&parked).unwrap()).unwrap(), parked);
+    }
 }

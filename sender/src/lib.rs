@@ -1,8 +1,10 @@
 //! Sends the parts of replies: each exactly once as far as its provider can be asked, in order, in its time.
 
+mod calls;
 mod deliver;
 mod ledger;
 mod parked;
+mod pause;
 mod plan;
 mod rate;
 mod segments;
@@ -30,6 +32,6 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         progress: ports.progress.of(Stage::Outbound),
         store: Some(ports.store),
     };
-    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, ports.clock, shutdown).await;
+    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, shutdown).await;
     Ok(())
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 const STEP: Duration = Duration::from_secs(1);
 /// Who is late is looked for this often.
 const LATE: Duration = Duration::from_secs(30);
-/// Who is later than this was lost, or set aside by somebody else: RabbitMQ's delays are up to an hour too long.
-const LOST: Duration = Duration::from_secs(90 * 60);
+/// Who was looked for in vain this often (in 90 minutes) was lost, or set aside by somebody else: RabbitMQ's delays are up
+/// to an hour too long. Looks are counted rather than time, because a clock that is set forward makes everybody late.
+const LOST_AFTER: u16 = 180;
 
 /// The parked parts of one conversation, first to go first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,27 +23,38 @@ pub(crate) struct Parked(Vec<Place>);
 struct Place {
     part: MessageId,
     due_at: Timestamp,
+    /// When it was parked; a clock that shows less was set back since.
+    #[serde(default)]
+    parked_at: Timestamp,
+    /// How often the one behind it looked for it in vain.
+    #[serde(default)]
+    missed: u16,
 }
 
 impl Parked {
     /// How long `part` has to wait, for the one ahead of it or because it came back too early: RabbitMQ cuts delays
     /// to an hour. `None` when it may go.
     pub(crate) fn wait_of(&self, part: MessageId, now: Timestamp) -> Option<Duration> {
-        let ahead = self.0.iter().take_while(|place| place.part != part);
-        if let Some(ahead) = ahead.filter(|place| until(now, place.due_at + LOST) > Duration::ZERO).last() {
-            let rest = until(now, ahead.due_at);
+        if let Some(ahead) = self.ahead_of(part) {
+            let rest = until(self.now(now), self.0[ahead].due_at);
             return Some(if rest.is_zero() { LATE } else { rest + STEP });
         }
         let own = self.0.iter().find(|place| place.part == part)?;
-        Some(until(now, own.due_at)).filter(|rest| !rest.is_zero())
+        // After the clock was set back only the broker knows how long it was, and it has waited.
+        Some(until(now, own.due_at)).filter(|rest| !rest.is_zero() && own.parked_at <= now)
     }
 
     /// Gives `part` a place at the end, or keeps the one it has; it comes back after `delay`.
     pub(crate) fn park(&mut self, part: MessageId, delay: Duration, now: Timestamp) {
-        let due_at = now.checked_add(delay).unwrap_or(Timestamp::MAX - LOST);
+        self.set_back_to(now);
+        if let Some(ahead) = self.ahead_of(part).map(|at| &mut self.0[at]).filter(|ahead| ahead.due_at <= now) {
+            ahead.missed = ahead.missed.saturating_add(1);
+        }
+        let due_at = now.checked_add(delay).unwrap_or(Timestamp::MAX);
+        let place = Place { part, due_at, parked_at: now, missed: 0 };
         match self.0.iter_mut().find(|place| place.part == part) {
-            Some(place) => place.due_at = due_at,
-            None => self.0.push(Place { part, due_at }),
+            Some(known) => *known = place,
+            None => self.0.push(place),
         }
     }
 
@@ -51,6 +63,26 @@ impl Parked {
         let before = self.0.len();
         self.0.retain(|place| place.part != part);
         self.0.len() < before
+    }
+
+    /// The place of the one that `part` waits for.
+    fn ahead_of(&self, part: MessageId) -> Option<usize> {
+        let ahead = self.0.iter().take_while(|place| place.part != part).collect::<Vec<_>>();
+        ahead.iter().rposition(|place| place.missed < LOST_AFTER)
+    }
+
+    /// The time by a clock that was not set back: no earlier than anything here.
+    fn now(&self, now: Timestamp) -> Timestamp {
+        self.0.iter().map(|place| place.parked_at).fold(now, Timestamp::max)
+    }
+
+    /// Follows a clock that was set back to `now`: what is left of each delay stays.
+    fn set_back_to(&mut self, now: Timestamp) {
+        let by = self.now(now).duration_since(now);
+        for place in self.0.iter_mut().filter(|_| by.is_positive()) {
+            place.due_at = place.due_at.checked_sub(by).unwrap_or(place.due_at);
+            place.parked_at = place.parked_at.checked_sub(by).unwrap_or(place.parked_at);
+        }
     }
 }
 
@@ -98,9 +130,35 @@ mod tests {
     fn a_part_that_never_comes_back_does_not_hold_the_others_for_ever() {
         let mut parked = Parked::default();
         parked.park(part(0), seconds(100), at(0));
-        assert_eq!(parked.wait_of(part(1), at(100 + 5399)), Some(LATE));
-        assert_eq!(parked.wait_of(part(1), at(100 + 5400)), None);
-        parked.park(part(2), Duration::MAX, at(0));
-        assert!(parked.wait_of(part(1), at(9000)).is_some(), "the longest delay is survived");
+        for look in 0..180 {
+            let now = at(100 + 30 * look);
+            assert_eq!(parked.wait_of(part(1), now), Some(LATE), "look {look}");
+            parked.park(part(1), LATE, now);
+        }
+        assert_eq!(parked.wait_of(part(1), at(5500)), None);
+        assert!(parked.leave(part(1)));
+        assert_eq!(parked.wait_of(part(2), at(5500)), None, "nor the next");
+        parked.park(part(3), Duration::MAX, at(0));
+        assert!(parked.wait_of(part(4), at(9000)).is_some(), "the longest delay is survived");
+    }
+
+    #[test]
+    fn g4_nobody_overtakes_however_far_the_clock_is_set_forward() {
+        let mut parked = Parked::default();
+        parked.park(part(0), seconds(100), at(0));
+        assert_eq!(parked.wait_of(part(1), at(1_000_000)), Some(LATE));
+        assert_eq!(parked.wait_of(part(0), at(1_000_000)), None);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_delay_because_the_clock_was_set_back() {
+        let mut parked = Parked::default();
+        parked.park(part(0), seconds(100), at(100_000));
+        parked.park(part(1), seconds(51), at(100_050));
+        assert_eq!(parked.wait_of(part(0), at(50)), None, "it was away for as long as the broker made it wait");
+        assert_eq!(parked.wait_of(part(2), at(50)), Some(seconds(52)));
+        parked.park(part(2), seconds(52), at(50));
+        assert_eq!(parked.wait_of(part(2), at(60)), Some(seconds(42)), "from then on the set clock counts");
+        assert_eq!(parked.wait_of(part(1), at(60)), Some(seconds(41)));
     }
 }

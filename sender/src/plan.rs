@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use common::broker::Reason;
-use common::clock::Timestamp;
 use common::failure::Failure;
 use common::integration::UnknownOutcome;
 use common::providers::Trace;
 use common::retry::RetryPolicy;
 
-use crate::ledger::{Mark, State};
+use crate::ledger::State;
 
 /// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
 const MAX_ATTEMPTS: usize = 24;
@@ -53,13 +52,13 @@ pub(crate) struct Situation<'a> {
     pub(crate) trace: Option<Trace>,
     /// What to do where it cannot be asked.
     pub(crate) unknown_outcome: UnknownOutcome,
-    /// The time.
-    pub(crate) now: Timestamp,
-    /// When the text was accepted that this part answers, or what became of it was replayed.
-    pub(crate) age_counts_from: Timestamp,
+    /// How long ago the call began that the ledger speaks of; zero if it speaks of none.
+    pub(crate) called_ago: Duration,
     /// How often a person replayed the part.
     pub(crate) times_replayed: usize,
-    /// How old that may be.
+    /// How long ago the text was accepted that this part answers, or what became of it was replayed.
+    pub(crate) age: Duration,
+    /// How long that may be.
     pub(crate) max_age: Duration,
     /// See [`Pace::quiet`].
     pub(crate) quiet: Duration,
@@ -109,7 +108,7 @@ pub(crate) fn next(situation: Situation<'_>) -> Step {
         State::Untouched => return send(&situation),
         State::Sending(mark) => mark,
     };
-    let rest = remaining(mark, &situation);
+    let rest = situation.quiet.saturating_sub(situation.called_ago);
     match situation.trace {
         None => Step::Ask,
         Some(Trace::Found(name)) => Step::Accept(name),
@@ -129,23 +128,15 @@ pub(crate) fn next(situation: Situation<'_>) -> Step {
 }
 
 fn send(situation: &Situation<'_>) -> Step {
-    if elapsed(situation.age_counts_from, situation.now) > situation.max_age {
+    if situation.age > situation.max_age {
         let detail = "the reply is older than reply_max_age";
         return Step::SetAside(Reason::new("expired", detail));
     }
     Step::Send
 }
 
-/// How much of the quiet time is left. A clock that was set back makes it no longer than it is.
-fn remaining(mark: &Mark, situation: &Situation<'_>) -> Duration {
-    situation.quiet.saturating_sub(elapsed(mark.started_at, situation.now))
-}
-
-fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
-/// What follows when the `attempts`th try failed, after it rested for `waited` in this process; `delay` is what the backoff proposes.
+/// What follows when the `attempts`th try failed, after it rested for `waited` in this process; `delay` is what the
+/// backoff proposes.
 pub(crate) fn after(
     call: Call,
     failure: &Failure,
@@ -174,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::Mark;
 
     const QUIET: Duration = Duration::from_secs(30);
     const MAX_AGE: Duration = Duration::from_secs(3600);
@@ -191,9 +183,13 @@ mod tests {
     }
 
     fn step(state: &State, trace: Option<Trace>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
-        let (now, age_counts_from) = (at(now), at(0));
+        let age = Duration::from_secs(now.unsigned_abs());
+        let called_ago = match state {
+            State::Sending(mark) => Duration::try_from(at(now).duration_since(mark.started_at)).unwrap_or_default(),
+            State::Untouched | State::Accepted { .. } => Duration::ZERO,
+        };
         let (max_age, quiet) = (MAX_AGE, QUIET);
-        next(Situation { state, trace, unknown_outcome, now, age_counts_from, times_replayed: 0, max_age, quiet })
+        next(Situation { state, trace, unknown_outcome, called_ago, age, times_replayed: 0, max_age, quiet })
     }
 
     fn name(step: &Step) -> &'static str {

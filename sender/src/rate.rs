@@ -1,5 +1,5 @@
 //! How fast each of our numbers may send. Providers queue short bursts themselves, so a minute's worth may go at once;
-//! what goes on longer is held to the configured rate, and a provider that throttles pauses the whole number.
+//! what goes on longer is held to the configured rate, and when a number's pause ends not everything goes at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ const BURST: Duration = Duration::from_secs(60);
 /// What waits longer is parked at the broker, so that one busy number leaves room for the others.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// No hint of a provider's holds a number longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A number of ours on an integration.
 pub(crate) type Number = (IntegrationId, PhoneNumber);
@@ -57,7 +57,7 @@ impl Rates {
         })
     }
 
-    /// Holds everything of `number` back for `pause` (at most a day) from `now`.
+    /// Holds everything of `number` back for `pause` (at most a day) from `now`, without a burst after it.
     pub(crate) fn pause(&self, number: Number, pause: Duration, now: Instant) {
         let until = now + BURST + pause.min(LONGEST_PAUSE);
         self.with(number, now, |queue| queue.busy_until = queue.busy_until.max(until));

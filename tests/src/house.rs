@@ -17,7 +17,7 @@ use common::operations::{self, Health};
 use common::ports::{Ports, StageProgress};
 use common::shutdown::Shutdown;
 use secrecy::ExposeSecret as _;
-use simulator::{Message, Simulator, SimulatorConfig, WebhookAnswer};
+use simulator::{Message, Phone, Simulator, SimulatorConfig, Text, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -38,6 +38,14 @@ pub struct Blueprint {
     pub assistant: Assistant,
     /// How many workers run.
     pub workers: usize,
+    /// How many senders run.
+    pub senders: usize,
+    /// How many turns each worker takes at a time, and how many calls each sender makes.
+    pub concurrency: usize,
+    /// How many messages a queue takes.
+    pub max_length: u32,
+    /// Tells every role the time.
+    pub clock: Clock,
     /// The integration's options.
     pub options: Options,
     /// How many bytes ingress may spool.
@@ -93,11 +101,16 @@ impl Blueprint {
     pub fn new(backend: Backend) -> Self {
         // Tests send faster than any carrier would let them.
         let options = Options { rate_per_second: 1000.0, ..Options::default() };
+        let clock = Clock::system();
         Self {
             backend,
             provider: Provider::Twilio,
             assistant: Assistant::Watsonx,
             workers: 1,
+            senders: 1,
+            concurrency: 64,
+            max_length: 1_000_000,
+            clock,
             options,
             spool_limit_bytes: 1 << 30,
         }
@@ -155,14 +168,17 @@ impl House {
         config.ingress.public_url = Some(url.clone());
         config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
         config.broker.partitions = 4;
+        config.broker.max_length = blueprint.max_length;
         config.store.prefix.clone_from(&config.broker.prefix);
         config.ingress.spool_limit_bytes = blueprint.spool_limit_bytes;
+        config.worker.concurrency = blueprint.concurrency;
+        config.sender.concurrency = blueprint.concurrency;
         config.shutdown_grace = Duration::from_secs(10);
         if let Backend::Servers { amqp, redis } = &blueprint.backend {
             config.broker.url = BrokerUrl::Amqp(amqp.iter().map(|url| url.as_str().into()).collect());
             config.store.url = StoreUrl::Redis(redis.as_str().into());
         }
-        let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+        let ports = Ports::open(&config, blueprint.clock).expect("the ports open");
         let shutdown = Shutdown::new(config.shutdown_grace);
         let mut house = Self {
             simulator,
@@ -178,11 +194,13 @@ impl House {
             progress: Vec::new(),
             _directory: directory,
         };
-        house.start_roles(ingress, operations, blueprint.workers).await;
+        house.start_roles(ingress, operations).await;
+        (0..blueprint.workers).for_each(|_| drop(house.add_worker()));
+        (0..blueprint.senders).for_each(|_| drop(house.add_sender()));
         house
     }
 
-    async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener, workers: usize) {
+    async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener) {
         let (ports, shutdown) = (self.role_ports(), self.shutdown.clone());
         await_broker(&ports).await;
         let health = Health {
@@ -190,20 +208,9 @@ impl House {
             intake: Some(Arc::clone(&self.intake)),
             store: Some(Arc::clone(&self.ports.store)),
             stages: Vec::new(),
-            clock: self.ports.clock.clone(),
         };
         self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown)));
         self.start_ingress(ingress, ports);
-        for _ in 0..workers {
-            self.add_worker();
-        }
-        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.clone());
-        let progress = ports.progress.clone();
-        let running = tokio::spawn(async move {
-            sender::run(&config, ports, shutdown).await.expect("the sender runs");
-        });
-        self.progress.push((running.abort_handle(), progress));
-        self.roles.push(running);
     }
 
     fn start_ingress(&mut self, listener: TcpListener, ports: Ports) {
@@ -247,6 +254,18 @@ impl House {
         stop
     }
 
+    /// Starts one more sender, which can be stopped on its own.
+    pub fn add_sender(&mut self) -> Shutdown {
+        let (config, ports, shutdown) = (self.config.clone(), self.role_ports(), self.shutdown.child());
+        let (stop, progress) = (shutdown.clone(), ports.progress.clone());
+        let running = tokio::spawn(async move {
+            sender::run(&config, ports, shutdown).await.expect("the sender runs");
+        });
+        self.progress.push((running.abort_handle(), progress));
+        self.roles.push(running);
+        stop
+    }
+
     /// A configuration file that says where the queues are and nothing else, as operators may have it.
     #[must_use]
     pub fn queue_configuration(&self) -> String {
@@ -256,15 +275,18 @@ impl House {
             BrokerUrl::Amqp(nodes) => nodes[0].expose_secret(),
         };
         format!(
-            "data_dir = {:?}\n[broker]\nurl = {url:?}\nprefix = {:?}\npartitions = {}\n",
-            self.config.data_dir, broker.prefix, broker.partitions
+            "data_dir = {:?}\n[broker]\nurl = {url:?}\nprefix = {:?}\npartitions = {}\nmax_length = {}\n",
+            self.config.data_dir, broker.prefix, broker.partitions, broker.max_length
         )
     }
 
     fn role_ports(&self) -> Ports {
         match self.config.broker.url {
             BrokerUrl::Embedded => self.ports.clone(),
-            BrokerUrl::Amqp(_) => Ports::open(&self.config, Clock::system()).expect("the ports open"),
+            BrokerUrl::Amqp(_) => {
+                let opened = Ports::open(&self.config, self.ports.clock.clone()).expect("the ports open");
+                Ports { progress: self.ports.progress.clone(), ..opened }
+            }
         }
     }
 
@@ -363,6 +385,27 @@ impl House {
         };
         tokio::time::timeout(DEADLINE, all_told).await.expect("every receipt is posted in time");
     }
+}
+
+/// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the same
+/// id.
+///
+/// # Panics
+/// When it is not accepted in time.
+pub async fn text_until_accepted(phone: &Phone, number: &str, customer: &str, body: &str) {
+    let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
+    let text = Text::new(customer, number, body).with_id(sid);
+    let accepted = async {
+        loop {
+            let answer = phone.send(text.clone()).await.expect("the webhook answers");
+            match answer.status {
+                200 | 204 => return,
+                503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                status => panic!("the webhook answered {status}: {}", answer.body),
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, accepted).await.expect("the text is accepted in time");
 }
 
 /// Waits until a publish would be confirmed, as a load balancer waits for readiness.

@@ -8,3 +8,4 @@ pub mod conformance;
 pub mod house;
 pub mod samples;
 pub mod servers;
+pub mod traffic;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::broker::rabbitmq::RabbitMq;
 use common::broker::{Broker, Decision, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run};
-use common::clock::Clock;
 use common::message::{Body, ConversationKey, Envelope};
 use common::shutdown::Shutdown;
 use tests::samples::text_from;
@@ -112,8 +111,8 @@ impl Worker {
         let shutdown = Shutdown::new(Duration::from_secs(10));
         let broker = Arc::new(RabbitMq::new(vec![url.into()], Topology::new("share", PARTITIONS)));
         let handler = Arc::new(Turns { worker, watched: Arc::clone(watched) });
-        let options = RunOptions { concurrency: 64, progress: Arc::default() };
-        let working = run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
+        let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
+        let working = run(broker, Stage::Inbound, handler, options, shutdown.clone());
         Self { running: runtime.spawn(working), runtime, shutdown }
     }
 

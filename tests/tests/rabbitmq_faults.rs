@@ -12,7 +12,6 @@ use common::broker::rabbitmq::RabbitMq;
 use common::broker::{
     Broker, Decision, Delivery, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run,
 };
-use common::clock::Clock;
 use common::failure::FailureKind;
 use common::message::{Body, ConversationKey, Envelope};
 use common::shutdown::Shutdown;
@@ -231,9 +230,9 @@ async fn what_waits_in_a_lane_and_was_taken_back_is_not_handled_beside_whoever_h
     let broker = broker_of(&server);
     let (seen, mut sees) = watch::channel(Vec::new());
     let handler = Arc::new(Holding { seen, may_go_on: CancellationToken::new() });
-    let (shutdown, clock) = (Shutdown::new(Duration::ZERO), Clock::system());
+    let shutdown = Shutdown::new(Duration::ZERO);
     let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
-    let running = tokio::spawn(run(broker.clone(), Stage::Inbound, handler.clone(), options, clock, shutdown.clone()));
+    let running = tokio::spawn(run(broker.clone(), Stage::Inbound, handler.clone(), options, shutdown.clone()));
     let mut saw = async |text: &'static str| {
         let seen = sees.wait_for(|seen: &Vec<String>| seen.iter().any(|one| one == text));
         timeout(COMES_BACK_WITHIN, seen).await.expect(text).unwrap();

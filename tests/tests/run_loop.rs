@@ -109,7 +109,7 @@ fn start_as(
 ) -> (Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new(grace);
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
-    let running = common::broker::run(broker, Stage::Inbound, handler, options, Clock::system(), shutdown.clone());
+    let running = common::broker::run(broker, Stage::Inbound, handler, options, shutdown.clone());
     (shutdown, tokio::spawn(running))
 }
 

@@ -47,10 +47,10 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         store: Some(ports.store.clone()),
     };
     let (turn_options, receipt_options) = (options(Stage::Inbound), options(Stage::Receipts));
-    let Ports { broker, clock, .. } = ports;
+    let Ports { broker, .. } = ports;
     tokio::join!(
-        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), turn_options, clock.clone(), shutdown.clone()),
-        broker::run(broker, Stage::Receipts, Arc::new(receipts), receipt_options, clock, shutdown),
+        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), turn_options, shutdown.clone()),
+        broker::run(broker, Stage::Receipts, Arc::new(receipts), receipt_options, shutdown),
     );
     Ok(())
 }

@@ -134,6 +134,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn receipts_that_an_earlier_release_recorded_are_read() {
+        let value = include_bytes!("../../tests/fixtures/records/v1/receipt.json").as_slice();
+        let state = read(&Record { value: value.into(), version: 1 }).unwrap();
+        assert_eq!((state.state, state.part.is_some()), (ReceiptState::Sent, true));
+        let json: serde_json::Value = serde_json::from_slice(value).unwrap();
+        assert_eq!(serde_json::to_value(&state).unwrap(), json);
+    }
+
     #[tokio::test]
     async fn each_message_has_a_state_of_its_own() {
         let handler = handler();

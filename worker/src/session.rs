@@ -75,3 +75,25 @@ impl Session {
         Self { last_activity: now, list, assistant: State(assistant), ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_earlier_releases_go_on() {
+        let session = |value: &'static [u8]| {
+            let session = Session::read(&Record { value: value.into(), version: 1 }).unwrap();
+            assert_eq!(Session::read(&Record { value: session.encode().into(), version: 2 }).unwrap(), session);
+            assert_eq!(session.sms_session.to_string(), "0191f3a0-0000-5000-8000-000000000006");
+            assert_eq!(session.last_activity.to_string(), "2026-11-22T09:30:00.5Z");
+            session
+        };
+        let running = session(include_bytes!("../../tests/fixtures/records/v1/session.json"));
+        assert_eq!(running.assistant_state()["session_id"], "abc");
+        let chosen = running.list.as_ref().and_then(|list| list.choose("1")).unwrap();
+        assert_eq!((chosen.label.expose(), &chosen.input["text"]), ("Opening hours", &Value::from("hours")));
+        let fresh = session(include_bytes!("../../tests/fixtures/records/v1/session_fresh.json"));
+        assert_eq!((fresh.list.is_none(), fresh.assistant_state()), (true, &Value::Null));
+    }
+}

@@ -16,7 +16,6 @@ use super::lanes::Lanes;
 use super::progress::Held;
 use super::suspects::{Suspects, Verdict};
 use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage, Stay};
-use crate::clock::Clock;
 use crate::failpoint::{Step, reach};
 use crate::message::Envelope;
 use crate::retry::RetryPolicy;
@@ -51,7 +50,6 @@ pub async fn run(
     stage: Stage,
     handler: Arc<dyn Handler>,
     options: RunOptions,
-    clock: Clock,
     shutdown: Shutdown,
 ) {
     let concurrency = options.concurrency.max(1);
@@ -65,7 +63,7 @@ pub async fn run(
         while let Some((lane, burst)) = room.lanes.start_next(Instant::now()) {
             running.spawn(worker.clone().turn(lane, burst, room.is_crowded()));
         }
-        options.progress.hold(room.held(), has_moved, clock.now());
+        options.progress.hold(room.held(), has_moved, Instant::now());
         has_moved = false;
         tokio::select! {
             () = shutdown.started() => break,

@@ -14,6 +14,9 @@ pub const DELAY_STEPS: [(&str, Duration); 5] = [
     ("1h", Duration::from_secs(3600)),
 ];
 
+/// A queue that holds this many messages takes no more: neither memory nor disk must fill up behind a dead neighbour.
+pub(super) const MAX_LENGTH: u32 = 1_000_000;
+
 /// A step of a text's way that has queues of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,12 +50,20 @@ pub struct Topology {
     prefix: String,
     /// How many partitions each ordered stage has.
     pub partitions: u16,
+    /// How many messages each partition takes before its publishers are refused, at least 1.
+    pub max_length: u32,
 }
 
 impl Topology {
     /// The names that start with `prefix`, with `partitions` (at least 1) queues for each ordered stage.
     pub fn new(prefix: impl Into<String>, partitions: u16) -> Self {
-        Self { prefix: prefix.into(), partitions: partitions.max(1) }
+        Self { prefix: prefix.into(), partitions: partitions.max(1), max_length: MAX_LENGTH }
+    }
+
+    /// The same, but a partition takes only `max_length` (at least 1) messages, not a million.
+    #[must_use]
+    pub fn with_max_length(self, max_length: u32) -> Self {
+        Self { max_length: max_length.max(1), ..self }
     }
 
     /// How many partitions `stage` has: receipts need no order and have one queue.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Envelope};
+use super::{Attempt, Body, Envelope};
 use crate::clock::Timestamp;
 
 /// One replay of a message.
@@ -54,11 +54,11 @@ impl Envelope {
         self.replays.iter().filter(|replay| !replay.inherited).count()
     }
 
-    /// How many attempts have failed since it was last replayed, or in all if it never was.
+    /// The attempts that have failed since it was last replayed, or all if it never was.
     #[must_use]
-    pub fn attempts_since_replay(&self) -> usize {
+    pub fn attempts_since_replay(&self) -> &[Attempt] {
         let before = self.replays.last().map_or(0, |replay| replay.attempts_before);
-        self.attempts.len().saturating_sub(before)
+        self.attempts.get(before..).unwrap_or_default()
     }
 
     /// From when its age counts: its acceptance, or the last replay. Its place in the conversation's order stays that

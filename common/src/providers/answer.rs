@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use ::http::StatusCode;
+use ::http::header::DATE;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Timestamp;
 use crate::failure::Failure;
 use crate::http;
 
@@ -18,6 +20,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The hint to wait, if it holds one.
     pub(super) retry_after: Option<Duration>,
+    /// When it was made, by the provider's clock.
+    pub(super) date: Option<Timestamp>,
     /// The body; `None` when it broke off or was too long.
     body: Option<Vec<u8>>,
 }
@@ -30,6 +34,7 @@ impl Answer {
     pub(super) async fn to(request: reqwest::RequestBuilder) -> Result<Self, Failure> {
         let mut response = request.send().await.map_err(http::classify)?;
         let (status, retry_after) = (response.status(), http::retry_after(response.headers()));
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(moment);
         let mut body = Some(Vec::new());
         // The status alone decides about refusals, so a body that breaks off is no failure yet.
         while let Some(bytes) = &mut body {
@@ -39,11 +44,16 @@ impl Answer {
                 Ok(Some(_)) | Err(_) => body = None,
             }
         }
-        Ok(Self { status, retry_after, body })
+        Ok(Self { status, retry_after, date, body })
     }
 
     /// The body as JSON of the shape `T`; `None` when it is not.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(self.body.as_deref()?).ok()
     }
+}
+
+/// Reads a date as RFC 2822 has it, and HTTP.
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }

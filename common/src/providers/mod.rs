@@ -13,7 +13,6 @@ use std::time::Duration;
 use ::http::{HeaderMap, Method, StatusCode};
 use async_trait::async_trait;
 
-use crate::clock::Timestamp;
 use crate::failure::Failure;
 use crate::integration::{Integration, ProviderSettings};
 use crate::message::{Conversation, Inbound, Media, MessageId, MessageText, Receipt};
@@ -84,8 +83,8 @@ pub struct Sms<'a> {
     pub text: &'a MessageText,
     /// Public URLs of media.
     pub media: &'a [Media],
-    /// When the first attempt at this part began.
-    pub first_attempt_at: Timestamp,
+    /// How long ago the first attempt at this part began, at most.
+    pub first_attempt_ago: Duration,
 }
 
 /// What the provider knows of a part whose outcome we do not know.

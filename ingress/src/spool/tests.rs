@@ -106,6 +106,7 @@ fn text(customer: u16, number: u32) -> Outgoing {
         conversation: Conversation::new(phone(format!("+1303555{customer:04}")), phone("+17205550100".to_owned())),
         accepted_at: common::clock::Timestamp::UNIX_EPOCH,
         attempts: Vec::new(),
+        replays: Vec::new(),
         trace: String::new(),
         body: Body::Inbound(Inbound {
             provider_message_id,

@@ -1,12 +1,12 @@
 //! A simulated provider, a store in memory, and the real deliverer between them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use common::broker::embedded::EmbeddedBroker;
 use common::broker::{Decision, Handler as _, Outcome, Settlement, Stay};
-use common::clock::Clock;
+use common::clock::{Clock, Timestamp};
 use common::integration::{
     AssistantSettings, Integration, Integrations, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, UnknownOutcome,
@@ -30,7 +30,7 @@ pub(crate) struct Rig {
     pub(crate) ports: Ports,
     pub(crate) pace: Pace,
     pub(crate) shutdown: Shutdown,
-    skipped_s: Arc<AtomicU32>,
+    skipped_s: Arc<AtomicI64>,
 }
 
 impl Rig {
@@ -69,10 +69,13 @@ impl Rig {
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
             options: Options::default(),
         };
-        let (database, skipped_s) = (Database::in_memory().unwrap(), Arc::new(AtomicU32::new(0)));
+        let (database, skipped_s) = (Database::in_memory().unwrap(), Arc::new(AtomicI64::new(0)));
         let clock = {
             let (real, skipped_s) = (Clock::system(), skipped_s.clone());
-            Clock::from_fn(move || real.now() + Duration::from_secs(skipped_s.load(Ordering::SeqCst).into()))
+            Clock::from_fn(move || {
+                let skipped_ns = i128::from(skipped_s.load(Ordering::SeqCst)) * 1_000_000_000;
+                Timestamp::from_nanosecond(real.now().as_nanosecond() + skipped_ns).unwrap()
+            })
         };
         let broker = Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()));
         let store = Arc::new(EmbeddedStore::new(database, clock.clone()));
@@ -98,8 +101,8 @@ impl Rig {
         Self { shutdown: Shutdown::new(self.shutdown.grace()), ..self }
     }
 
-    /// Lets this many seconds pass at once.
-    pub(crate) fn skip_s(&self, seconds: u32) {
+    /// Lets this many seconds pass at once, or sets the clock back by as many.
+    pub(crate) fn skip_s(&self, seconds: i64) {
         self.skipped_s.fetch_add(seconds, Ordering::SeqCst);
     }
 

@@ -84,7 +84,7 @@ async fn main() {
     let worker = Arc::new(Worker { hangs: mode == "hang", begun });
     let (shutdown, progress) = (Shutdown::new(Duration::from_millis(1)), Arc::new(Progress::default()));
     let options = RunOptions { concurrency: CONCURRENCY, progress: progress.clone(), store: Some(store) };
-    let running = tokio::spawn(run(broker.clone(), Stage::Inbound, worker, options, Clock::system(), shutdown.clone()));
+    let running = tokio::spawn(run(broker.clone(), Stage::Inbound, worker, options, shutdown.clone()));
     if mode == "hang" {
         begins.wait_for(|begun| *begun >= CONCURRENCY).await.unwrap();
     } else {

@@ -61,8 +61,10 @@ fn shared() -> Result<Shared> {
     Ok(Shared { amqp_url: url()?, redis_url: url()?, _keeper: Some(keeper) })
 }
 
+/// What the environment variable `name` says, unless it is empty.
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment which servers to use and what to log")]
-pub(crate) fn environment(name: &str) -> Option<String> {
+#[must_use]
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -1,9 +1,9 @@
 //! Which texts are answered at all. Each refusal has a name, so that every text is accounted for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::broker::{Decision, Outcome, Reason};
-use common::clock::Timestamp;
 use common::integration::{Integration, Options};
 use common::message::{Conversation, Envelope};
 
@@ -23,7 +23,7 @@ impl TurnHandler {
             return Err(Decision::dead_letter(Reason::new("unknown_integration", detail)));
         };
         let options = &integration.options;
-        if let Some(reason) = expired(envelope.age_counts_from(), self.clock.now(), options) {
+        if let Some(reason) = expired(self.clock.age(envelope.age_counts_from()), options) {
             return Err(Decision::dead_letter(reason));
         }
         if !integration.has_number(&envelope.conversation.ours) {
@@ -39,8 +39,8 @@ impl TurnHandler {
     }
 }
 
-fn expired(since: Timestamp, now: Timestamp, options: &Options) -> Option<Reason> {
-    let age_s = now.duration_since(since).as_secs_f64();
+fn expired(age: Duration, options: &Options) -> Option<Reason> {
+    let age_s = age.as_secs_f64();
     let max_s = options.reply_max_age.as_secs_f64();
     (age_s > max_s).then(|| Reason::new("expired", format!("{age_s:.0} s old, the integration allows {max_s:.0} s")))
 }

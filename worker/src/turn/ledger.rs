@@ -144,3 +144,29 @@ impl Entry {
         (0..).zip(&self.texts).map(part).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as an earlier release wrote it; written again, it says the same.
+    macro_rules! entry {
+        ($name:literal) => {{
+            let value = include_bytes!(concat!("../../../tests/fixtures/records/v1/", $name, ".json")).as_slice();
+            let json: serde_json::Value = serde_json::from_slice(value).unwrap();
+            let entry = Entry::read(&Record { value: value.into(), version: 1 });
+            assert_eq!(serde_json::to_value(&entry).unwrap(), json, $name);
+            entry
+        }};
+    }
+
+    #[test]
+    fn g3_turns_that_an_earlier_release_took_are_not_taken_again() {
+        let answered = entry!("turn_answered");
+        assert_eq!(answered.texts.iter().map(MessageText::expose).collect::<Vec<_>>(), ["one", "two"]);
+        let why = entry!("turn_unanswered").unanswered.unwrap();
+        assert_eq!((why.cause.name(), why.detail.as_str()), ("assistant_unreachable", "no connection"));
+        assert_eq!(why.attempts.len(), 1);
+        assert!(entry!("turn_with").is_with(MessageId::parse("0191f3a0-0000-5000-8000-000000000007").unwrap()));
+    }
+}

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::topology::MAX_LENGTH;
 use super::{Broker, Depths, Destination, Outgoing, Stage, Subscription};
 use crate::clock::Clock;
 use crate::failure::Failure;
@@ -21,9 +22,6 @@ use crate::store::embedded::Database;
 use queue::Taken;
 use stages::Stages;
 use subscription::EmbeddedSubscription;
-
-/// A stage that holds this many messages takes no more: the disk must not fill up behind a dead neighbour.
-const ROW_LIMIT: u64 = 1_000_000;
 
 /// Queues in the embedded database. Clones share their consumers: make one for a database, and clone it.
 #[derive(Debug, Clone)]
@@ -42,7 +40,13 @@ impl EmbeddedBroker {
     /// clocks are set.
     #[must_use]
     pub fn new(database: Database, clock: Clock) -> Self {
-        Self { database, clock, stages: Arc::default(), row_limit: ROW_LIMIT }
+        Self { database, clock, stages: Arc::default(), row_limit: MAX_LENGTH.into() }
+    }
+
+    /// The same, but a stage takes only `max_length` messages, not a million.
+    #[must_use]
+    pub fn with_max_length(self, max_length: u32) -> Self {
+        Self { row_limit: max_length.into(), ..self }
     }
 
     fn now_ms(&self) -> i64 {

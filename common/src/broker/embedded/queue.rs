@@ -13,6 +13,8 @@ const RELEASED_AT_ONCE: u32 = 256;
 
 /// Whose order a message belongs to; payloads nobody could read have one of their own.
 pub(super) type Conversation = Option<ConversationKey>;
+/// A clock that shows this much less than before was set back; less is two jobs that overtook each other.
+const SET_BACK_MS: i64 = 1_000;
 
 /// A message as it lies in the queue.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ pub(super) fn insert(connection: &Connection, messages: &[Outgoing], now_ms: i64
         match &message.destination {
             Destination::Work(stage) => add_work(connection, *stage, message)?,
             Destination::Delayed(stage, delay) => {
-                add_delayed(connection, *stage, message, now_ms.saturating_add(whole_ms(*delay)))?;
+                add_delayed(connection, *stage, message, *delay, now_ms)?;
             }
             Destination::Dead(stage, reason) => add_dead(connection, *stage, message, reason, now_ms)?,
         }
@@ -124,11 +126,19 @@ fn add_work(connection: &Connection, stage: Stage, message: &Outgoing) -> rusqli
     connection.prepare_cached(INSERT)?.execute(row).map(drop)
 }
 
-fn add_delayed(connection: &Connection, stage: Stage, message: &Outgoing, due_at_ms: i64) -> rusqlite::Result<()> {
-    const INSERT: &str =
-        "INSERT INTO delayed (stage, id, key, trace, payload, due_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+fn add_delayed(
+    connection: &Connection,
+    stage: Stage,
+    message: &Outgoing,
+    delay: Duration,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO delayed (stage, id, key, trace, payload, due_at_ms, parked_at_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    follow_clock_back(connection, now_ms)?;
     let (id, key) = names(message);
-    let row = params![stage.as_str(), id, key, message.trace, &message.payload[..], due_at_ms];
+    let due_at_ms = now_ms.saturating_add(whole_ms(delay));
+    let row = params![stage.as_str(), id, key, message.trace, &message.payload[..], due_at_ms, now_ms];
     connection.prepare_cached(INSERT)?.execute(row).map(drop)
 }
 
@@ -155,6 +165,19 @@ fn names(message: &Outgoing) -> (Option<String>, Option<String>) {
 pub(super) fn next_due_ms(connection: &Connection, stage: Stage) -> rusqlite::Result<Option<i64>> {
     const SELECT: &str = "SELECT due_at_ms FROM delayed WHERE stage = ?1 ORDER BY due_at_ms LIMIT 1";
     connection.prepare_cached(SELECT)?.query_row([stage.as_str()], |row| row.get(0)).optional()
+}
+
+/// When the clock shows less than when the last message was parked, it was set back: all delays move along with it, so
+/// that each message waits for as long as it was told, at most twice, and in the same order.
+pub(super) fn follow_clock_back(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    const LAST: &str = "SELECT parked_at_ms FROM delayed ORDER BY number DESC LIMIT 1";
+    const MOVE: &str = "UPDATE delayed SET due_at_ms = due_at_ms - ?1, parked_at_ms = parked_at_ms - ?1";
+    let last_ms: Option<i64> = connection.prepare_cached(LAST)?.query_row([], |row| row.get(0)).optional()?;
+    let set_back_ms = last_ms.map_or(0, |last_ms| last_ms.saturating_sub(now_ms));
+    if set_back_ms > SET_BACK_MS {
+        connection.prepare_cached(MOVE)?.execute([set_back_ms])?;
+    }
+    Ok(())
 }
 
 /// Moves parked messages that are due to the end of the queue, some at a time.
@@ -289,6 +312,23 @@ mod tests {
                 prop_assert_eq!(depths(&connection).unwrap(), model.depths());
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_prolongs_no_delay_and_keeps_the_order() {
+        let connection = migrated();
+        let park = |text, ms, now_ms| {
+            publish(&connection, Destination::Delayed(Stage::Outbound, Duration::from_millis(ms)), text, now_ms);
+        };
+        park(0, 600, 100_000);
+        park(1, 11, 100_590);
+        let fetched = read::fetch(&connection, Stage::Outbound, Position::default(), HashMap::new(), 50).unwrap();
+        assert_eq!(fetched.next_due_ms, Some(60), "the rest stays");
+        park(2, 5, 51);
+        assert_eq!(texts(&look(&connection, Stage::Outbound, 61)), [2, 0, 1]);
+        park(3, 1, 5_062);
+        park(4, 1, 10);
+        assert_eq!(texts(&look(&connection, Stage::Outbound, 11)), [2, 0, 1, 3, 4], "noticed when the next is parked");
     }
 
     #[test]

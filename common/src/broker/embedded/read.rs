@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, params};
 
 use super::super::Stage;
-use super::queue::{Conversation, Queued, next_due_ms, release_due};
+use super::queue::{Conversation, Queued, follow_clock_back, next_due_ms, release_due};
 use crate::message::ConversationKey;
 
 /// At most this many messages are read at a time, so memory stays flat however long the queue is.
@@ -61,7 +61,8 @@ pub(super) fn fetch(
     held: HashMap<Conversation, usize>,
     now_ms: i64,
 ) -> rusqlite::Result<Fetched> {
-    if next_due_ms(connection, stage)?.is_some_and(|due_ms| due_ms <= now_ms) {
+    if next_due_ms(connection, stage)?.is_some() {
+        follow_clock_back(connection, now_ms)?;
         release_due(connection, stage, now_ms)?;
     }
     let mut look = Look { connection, stage, position, held, messages: Vec::new() };

@@ -6,11 +6,10 @@ use lapin::{Channel, Connection, ExchangeKind};
 
 use super::failure;
 use super::step::{answer, step};
+use crate::broker::topology::MAX_LENGTH;
 use crate::broker::{DELAY_STEPS, Stage, Topology};
 use crate::failure::Failure;
 
-/// No queue grows beyond this many messages: its publishers are refused then.
-const MAX_LENGTH: i64 = 1_000_000;
 /// A message that its consumers' channels ended with this many times is a dead letter: the last resort. Deploys and lost
 /// connections count too, so whoever holds messages finds the one that kills it long before (`broker/suspects.rs`).
 const DELIVERY_LIMIT: i64 = 1_000;
@@ -123,7 +122,7 @@ fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH.into()));
     arguments
 }
 
@@ -143,6 +142,7 @@ fn partition_arguments(topology: &Topology, stage: Stage) -> FieldTable {
     let mut arguments = dead_lettering_to(arguments, &topology.dead_exchange());
     let key = AMQPValue::LongString(Topology::dead_key(stage).into());
     arguments.insert("x-dead-letter-routing-key".into(), key);
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(topology.max_length.into()));
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     let timeout = AMQPValue::LongLongInt(CONSUMER_DISCONNECTED_TIMEOUT_MS);
     arguments.insert("x-consumer-disconnected-timeout".into(), timeout);

@@ -97,11 +97,12 @@ fn the_defaults_shown_in_the_example_are_the_defaults() {
 }
 
 /// The keys that the example shows behind `#` with their default.
-const SHOWN_DEFAULTS: [&str; 16] = [
+const SHOWN_DEFAULTS: [&str; 17] = [
     "data_dir",
     "shutdown_grace",
     "prefix",
     "partitions",
+    "max_length",
     "concurrency",
     "timeout",
     "retries",

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, moment};
 use super::super::{Carrier, Sms, Trace};
 use super::failure;
 use crate::clock::Timestamp;
@@ -18,9 +18,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::http;
 use crate::integration::TwilioSettings;
 
-/// How far Twilio's clock may be behind ours. Generous: a text that is not recognised goes out twice, and an older one
-/// of the same words is told apart by its name.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(3600);
+/// How far apart the clocks of Twilio's own machines may be.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 const PAGE_SIZE: &str = "200";
 /// More pages than texts that fit into any conversation's history; what lies behind them is not looked at.
 const MAX_PAGES: usize = 50;
@@ -43,6 +42,9 @@ struct Created {
 struct Page {
     messages: Vec<Listed>,
     next_page_uri: Option<String>,
+    /// When it was answered, by Twilio's clock.
+    #[serde(skip)]
+    answered_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +105,8 @@ impl TwilioCarrier {
         if answer.status != StatusCode::OK {
             return Err(harmless(failure::of_answer(&answer)));
         }
-        answer.json().ok_or_else(|| Failure::transient("Twilio's list of messages cannot be read"))
+        let page = answer.json().ok_or_else(|| Failure::transient("Twilio's list of messages cannot be read"))?;
+        Ok(Page { answered_at: answer.date, ..page })
     }
 
     /// The page after `page`, on the same host whatever the answer says.
@@ -134,7 +137,7 @@ impl Carrier for TwilioCarrier {
             let Some(url) = next else { return Ok(Trace::Absent) };
             let page = self.page(url).await?;
             for message in page.messages.iter().filter(|message| !known.contains(&message.sid)) {
-                if is_same(message, sms)? {
+                if is_same(message, sms, page.answered_at)? {
                     return Ok(Trace::Found(message.sid.clone()));
                 }
             }
@@ -144,20 +147,17 @@ impl Carrier for TwilioCarrier {
     }
 }
 
-/// Twilio keeps no name of ours that can be listed by, so a text is recognised by its ends, its words and its time.
-fn is_same(message: &Listed, sms: &Sms<'_>) -> Result<bool, Failure> {
+/// Twilio keeps no name of ours that can be listed by, so a text is recognised by its ends, its words and its time. Both
+/// times are Twilio's: our clock may be set meanwhile.
+fn is_same(message: &Listed, sms: &Sms<'_>, now: Option<Timestamp>) -> Result<bool, Failure> {
     let words = message.body.as_deref().unwrap_or_default();
     if message.direction != "outbound-api" || words.trim() != sms.text.expose().trim() {
         return Ok(false);
     }
-    let created = created_at(&message.date_created);
+    let created = moment(&message.date_created);
     let created = created.ok_or_else(|| Failure::transient("Twilio's list of messages holds no date"))?;
-    Ok(created.duration_since(sms.first_attempt_at) >= -CLOCK_SKEW)
-}
-
-/// Twilio prints dates as RFC 2822.
-fn created_at(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
+    let oldest = SignedDuration::try_from(sms.first_attempt_ago).unwrap_or(SignedDuration::MAX);
+    Ok(now.is_none_or(|now| now.duration_since(created) <= oldest.saturating_add(CLOCK_SKEW)))
 }
 
 /// Looking changes nothing, so a look that failed in an unknown way may simply be repeated.

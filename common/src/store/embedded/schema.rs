@@ -99,6 +99,9 @@ CREATE TABLE held (
 CREATE TRIGGER held_out AFTER DELETE ON messages BEGIN
     DELETE FROM held WHERE number = OLD.number;
 END;
+
+-- When a message was parked: a clock that shows less was set back since, and must not prolong the delay.
+ALTER TABLE delayed ADD COLUMN parked_at_ms INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 
@@ -145,7 +148,36 @@ pub(super) fn is_current(connection: &Connection) -> Result<(), SchemaError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Database, EmbeddedStore};
     use super::*;
+    use crate::broker::embedded::EmbeddedBroker;
+    use crate::broker::{Broker as _, Depths, Stage};
+    use crate::clock::Clock;
+    use crate::message::Envelope;
+    use crate::store::{Key, Store as _};
+
+    /// Files that earlier releases left, by the number of steps they had behind them.
+    const LEFT: [(u32, &str); 1] = [(1, include_str!("../../../../tests/fixtures/database/step1.sql"))];
+
+    #[tokio::test]
+    async fn g2_a_file_of_an_earlier_release_is_served() {
+        for (step, dump) in LEFT {
+            let directory = tempfile::tempdir().unwrap();
+            Connection::open(directory.path().join("switchboard.db")).unwrap().execute_batch(dump).unwrap();
+            let database = Database::open(directory.path()).unwrap();
+            let store = EmbeddedStore::new(database.clone(), Clock::system());
+            let [record] = &store.get(&[Key::new("scope", "session")]).await.unwrap()[..] else { panic!("not one") };
+            assert_eq!(record.as_ref().unwrap().value, "kept", "step {step}");
+            let broker = EmbeddedBroker::new(database, Clock::system());
+            for stage in Stage::ALL {
+                let delivery = broker.subscribe(stage, 1).next().await;
+                Envelope::decode(&delivery.payload).unwrap();
+                delivery.settle(&[]).await.unwrap();
+            }
+            let dead = Depths { dead: 1, ..Depths::default() };
+            assert_eq!(broker.depths().await.unwrap(), dead, "step {step}");
+        }
+    }
 
     #[test]
     fn migrating_twice_changes_nothing_and_a_newer_file_is_refused() {

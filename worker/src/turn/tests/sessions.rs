@@ -80,7 +80,7 @@ async fn texts_that_are_not_to_be_answered_are_refused_by_name() {
 async fn texts_that_cannot_be_answered_any_more_become_dead_letters() {
     let stand = Stand::echoing(Options { reply_max_age: Duration::from_secs(60), ..Options::default() });
     let mut late = stand.text("1", "x");
-    stand.pass(61);
+    late.accepted_at -= Duration::from_secs(61);
     assert_eq!(ending(&stand.handler.handle(&mut late).await.settlement), "expired");
     let mut stray = stand.text("2", "x");
     stray.integration = common::message::IntegrationId::parse("other").unwrap();

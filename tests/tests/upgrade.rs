@@ -1,0 +1,153 @@
+//! What an older release left in the queues is read by this one. The fixtures stay as they are for ever: a change of the
+//! envelope that they do not survive needs a new schema, and a folder of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use common::broker::{Destination, Outgoing, Stage};
+use common::clock::Timestamp;
+use common::failure::FailureKind;
+use common::message::{
+    Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, PhoneNumber,
+    Receipt, ReceiptState, SCHEMA, Unreadable,
+};
+use serde_json::{Value, json};
+use simulator::Answer;
+use tests::house::{Backend, Blueprint, House};
+
+fn id(digit: u8) -> MessageId {
+    MessageId::parse(&format!("0191f3a0-0000-5000-8000-00000000000{digit}")).unwrap()
+}
+
+fn attempt(kind: FailureKind, code: Option<&str>, what: &str) -> Attempt {
+    Attempt { at: "2026-11-22T09:30:05Z".parse().unwrap(), kind, code: code.map(str::to_owned), what: what.to_owned() }
+}
+
+fn media(name: &str, content_type: Option<&str>) -> Media {
+    Media { url: format!("https://media.example/{name}"), content_type: content_type.map(str::to_owned) }
+}
+
+fn envelope(attempts: Vec<Attempt>, body: Body) -> Envelope {
+    let number = |text| PhoneNumber::parse(text).unwrap();
+    Envelope {
+        schema: 1,
+        id: id(1),
+        integration: IntegrationId::parse("support").unwrap(),
+        conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
+        accepted_at: "2026-11-22T09:30:00.123456789Z".parse::<Timestamp>().unwrap(),
+        attempts,
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+        body,
+    }
+}
+
+fn inbound(name: &str, text: &str, media: Vec<Media>, joined: Vec<Joined>) -> Inbound {
+    Inbound { provider_message_id: name.to_owned(), text: text.into(), media, joined }
+}
+
+fn part(index: u16, text: &str, media: Vec<Media>) -> Body {
+    Body::Part(Part { turn: id(4), index, text: text.into(), media })
+}
+
+fn receipt(name: &str, part: Option<MessageId>, state: ReceiptState, code: Option<&str>) -> Body {
+    Body::Receipt(Receipt { provider_message_id: name.to_owned(), part, state, code: code.map(str::to_owned) })
+}
+
+/// What each fixture of schema 1 says.
+fn expected(name: &str) -> Envelope {
+    use FailureKind::{Misconfigured, Permanent, Throttled, Transient, Unknown};
+    let refused = attempt(Transient, None, "no connection");
+    let (attempts, body) = match name {
+        "minimal" => (vec![], Body::Inbound(inbound("SM1", "hello", vec![], vec![]))),
+        "inbound_with_media" => {
+            let two = vec![media("1", Some("image/png")), media("2", None)];
+            (vec![], Body::Inbound(inbound("SM2", "", two, vec![])))
+        }
+        "burst" => {
+            let second = inbound("SM4", "two 👍🏽", vec![], vec![]);
+            let third = inbound("SM5", "three", vec![], vec![]);
+            let joined = vec![
+                Joined { id: id(2), attempts: vec![refused], inbound: second },
+                Joined { id: id(3), attempts: vec![], inbound: third },
+            ];
+            (vec![], Body::Inbound(inbound("SM3", "one", vec![], joined)))
+        }
+        "part_with_media" => (vec![], part(2, "look", vec![media("3", Some("image/jpeg"))])),
+        "part_after_attempts" => {
+            let attempts = vec![
+                refused,
+                attempt(Throttled, Some("20429"), "too many requests"),
+                attempt(Unknown, None, "no answer in time"),
+                attempt(Permanent, Some("21211"), "not a number"),
+                attempt(Misconfigured, Some("20003"), "wrong credentials"),
+            ];
+            (attempts, part(0, "Grüße", vec![]))
+        }
+        "receipt" => (vec![], receipt("SM6", Some(id(5)), ReceiptState::Failed, Some("30003"))),
+        "receipt_without_part" => (vec![], receipt("SM7", None, ReceiptState::Delivered, None)),
+        other => panic!("say what {other} holds"),
+    };
+    envelope(attempts, body)
+}
+
+fn fixtures() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/envelopes/v1");
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap())
+    };
+    std::fs::read_dir(folder).unwrap().map(file).collect()
+}
+
+#[test]
+fn g2_every_envelope_of_a_past_schema_is_read_and_written_again() {
+    let fixtures = fixtures();
+    assert_eq!(fixtures.len(), 7);
+    for (name, payload) in fixtures {
+        let read = Envelope::decode(&payload).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(read, expected(&name), "{name}");
+        assert_eq!(Envelope::decode(&read.encode()).unwrap(), read, "{name}");
+    }
+}
+
+/// Adds a field that no release knows to every object.
+fn extend(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(extend);
+            fields.insert("of_a_later_release".to_owned(), json!({ "x": [1] }));
+        }
+        Value::Array(values) => values.iter_mut().for_each(extend),
+        _ => {}
+    }
+}
+
+#[test]
+fn g2_fields_that_a_newer_release_added_do_no_harm() {
+    for (name, payload) in fixtures() {
+        let mut value: Value = serde_json::from_slice(&payload).unwrap();
+        extend(&mut value);
+        let payload = serde_json::to_vec(&value).unwrap();
+        assert_eq!(Envelope::decode(&payload).unwrap(), expected(&name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn g5_an_envelope_of_a_newer_schema_is_kept_for_the_release_that_reads_it() {
+    let (_, payload) = fixtures().into_iter().find(|(name, _)| name == "minimal").unwrap();
+    let mut value: Value = serde_json::from_slice(&payload).unwrap();
+    value["schema"] = json!(SCHEMA + 1);
+    value["body"] = json!("something else altogether");
+    let payload = serde_json::to_vec(&value).unwrap();
+    assert!(matches!(Envelope::decode(&payload), Err(Unreadable::Newer { found }) if found == SCHEMA + 1));
+
+    let house = House::open(Blueprint::new(Backend::Embedded)).await;
+    house.simulator.assistant().answer_with(|turn| Answer::text(turn.text.clone()));
+    let destination = Destination::Work(Stage::Inbound);
+    let newer = Outgoing { destination, id: None, key: None, trace: String::new(), payload: payload.into() };
+    house.ports.broker.publish(&[newer]).await.unwrap();
+    house.text("+13035550199", "and on it goes").await;
+    assert_eq!(house.replies("+13035550199", 1).await, ["and on it goes"]);
+    house.await_depths(|depths| depths.dead == 1).await;
+    house.close(1).await;
+}
