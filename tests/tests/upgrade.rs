@@ -36,6 +36,7 @@ fn envelope(attempts: Vec<Attempt>, body: Body) -> Envelope {
         conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
         accepted_at: "2026-11-22T09:30:00.123456789Z".parse::<Timestamp>().unwrap(),
         attempts,
+        replays: Vec::new(),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
         body,
     }
@@ -67,8 +68,8 @@ fn expected(name: &str) -> Envelope {
             let second = inbound("SM4", "two 👍🏽", vec![], vec![]);
             let third = inbound("SM5", "three", vec![], vec![]);
             let joined = vec![
-                Joined { id: id(2), attempts: vec![refused], inbound: second },
-                Joined { id: id(3), attempts: vec![], inbound: third },
+                Joined { id: id(2), attempts: vec![refused], replays: vec![], inbound: second },
+                Joined { id: id(3), attempts: vec![], replays: vec![], inbound: third },
             ];
             (vec![], Body::Inbound(inbound("SM3", "one", vec![], joined)))
         }
