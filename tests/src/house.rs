@@ -365,7 +365,7 @@ impl House {
 impl House {
     async fn await_empty_spool(&self) {
         let empty = async {
-            while self.intake.spool() != SpoolState::Idle {
+            while !matches!(self.intake.spool(), SpoolState::Off | SpoolState::Idle) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
