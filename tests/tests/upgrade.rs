@@ -9,7 +9,7 @@ use common::clock::Timestamp;
 use common::failure::FailureKind;
 use common::message::{
     Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, PhoneNumber,
-    Receipt, ReceiptState, SCHEMA, Unreadable,
+    Receipt, ReceiptState, Replay, SCHEMA, Unreadable,
 };
 use serde_json::{Value, json};
 use simulator::Answer;
@@ -84,11 +84,28 @@ fn expected(name: &str) -> Envelope {
             ];
             (attempts, part(0, "Grüße", vec![]))
         }
+        "part_replayed" => (vec![refused], part(0, "Grüße", vec![])),
         "receipt" => (vec![], receipt("SM6", Some(id(5)), ReceiptState::Failed, Some("30003"))),
         "receipt_without_part" => (vec![], receipt("SM7", None, ReceiptState::Delivered, None)),
         other => panic!("say what {other} holds"),
     };
-    envelope(attempts, body)
+    let replays = if name == "part_replayed" { replays() } else { vec![] };
+    Envelope { replays, ..envelope(attempts, body) }
+}
+
+/// The text that caused it was replayed, then the part itself.
+fn replays() -> Vec<Replay> {
+    let replay = |at: &str, by: &str, reason: &str, attempts_before, inherited| Replay {
+        at: at.parse().unwrap(),
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+        attempts_before,
+        inherited,
+    };
+    vec![
+        replay("2026-11-22T11:00:00Z", "ann@host", "assistant_unreachable", 0, true),
+        replay("2026-11-22T12:00:00Z", "bob@host", "permanent", 1, false),
+    ]
 }
 
 fn fixtures() -> Vec<(String, Vec<u8>)> {
@@ -103,7 +120,7 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn g2_every_envelope_of_a_past_schema_is_read_and_written_again() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 7);
+    assert_eq!(fixtures.len(), 8);
     for (name, payload) in fixtures {
         let read = Envelope::decode(&payload).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(read, expected(&name), "{name}");
