@@ -117,8 +117,9 @@ fn refused(what: &str, name: &str, error: &lapin::Error) -> Failure {
     }
     failure::of_setup(
         &format!(
-            "{what} {name} exists with other settings than this release declares; drain and delete it (rabbitmqctl \
-             delete_queue, or the management page), or choose another broker.prefix"
+            "{what} {name} exists with other settings than this release and broker.max_length declare; set \
+             broker.max_length as before, or drain and delete it (rabbitmqctl delete_queue, or the management page), or \
+             choose another broker.prefix"
         ),
         error,
     )
