@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::broker::{Destination, Outgoing, Reason, Stage};
-use common::clock::Timestamp;
+use common::broker::embedded::EmbeddedBroker;
+use common::broker::{Broker as _, Destination, Outgoing, Reason, Stage};
+use common::clock::{Clock, Timestamp};
 use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, PhoneNumber, SCHEMA};
+use common::store::embedded::Database;
 use serde_json::Value;
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, DEADLINE, House};
+use tests::samples::text_from;
 use tokio::process::{Child, Command};
 
 /// Runs each test on the embedded backend and on real servers.
@@ -231,6 +234,23 @@ fn four(house: &House) -> [Outgoing; 4] {
         Outgoing::new(dead("expired"), &text(house, 1, 1)),
         Outgoing::new(dead("misrouted"), &text(house, 2, 0)),
     ]
+}
+
+#[tokio::test]
+async fn g8_a_replay_stops_where_the_embedded_queue_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(directory.path()).unwrap();
+    let broker = EmbeddedBroker::new(database, Clock::system());
+    for number in 0..2 {
+        let dead = Destination::Dead(Stage::Inbound, Reason::new("expired", "why"));
+        broker.publish(&[Outgoing::new(dead, &text_from(1, number, "hi"))]).await.unwrap();
+    }
+    std::fs::write(directory.path().join("switchboard.toml"), "data_dir = \".\"\n[broker]\nmax_length = 1\n").unwrap();
+    let desk = Desk { directory };
+    let said = desk.run(&["replay", "--rate", "10"]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), "1 replayed\n"), "{}", said.stderr);
+    assert!(said.stderr.contains("queue full: inbound"), "{}", said.stderr);
+    assert_eq!(desk.json(&["list"]).await.len(), 1);
 }
 
 /// How many letters of which stage, of how many customers.

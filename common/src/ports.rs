@@ -83,7 +83,10 @@ impl Ports {
 pub fn dead_letters(config: &QueueConfig, clock: Clock) -> Result<Arc<dyn DeadLetters>, Failure> {
     Ok(match &config.broker.url {
         BrokerUrl::Amqp(urls) => Arc::new(rabbitmq(urls, &config.broker)),
-        BrokerUrl::Embedded => Arc::new(EmbeddedBroker::new(Database::open_beside(&config.data_dir)?, clock)),
+        BrokerUrl::Embedded => {
+            let database = Database::open_beside(&config.data_dir)?;
+            Arc::new(EmbeddedBroker::new(database, clock).with_max_length(config.broker.max_length))
+        }
     })
 }
 

@@ -105,7 +105,7 @@ async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replay
             subscription.close().await;
         }
     };
-    timeout(DEADLINE * 2, dies).await.expect("RabbitMQ gives up on it");
+    timeout(DEADLINE * 6, dies).await.expect("RabbitMQ gives up on it");
     let mut walk = DeadLetters::open(&broker, None).await.unwrap();
     let letter = Letter::read(walk.next().await.unwrap().expect("one lies there"));
     walk.close().await;
@@ -122,6 +122,28 @@ async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replay
     assert_eq!(Envelope::decode(&delivery.payload).unwrap().times_replayed(), 1);
     delivery.settle(&[]).await.unwrap();
     subscription.close().await;
+}
+
+/// An operator's configuration may be older than what is in force. Looking must change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_dead_letters_leave_the_number_of_partitions_and_the_queues_alone() {
+    let servers = Servers::fresh();
+    let broker = servers.rabbitmq().await;
+    let letter = Destination::Dead(Stage::Inbound, Reason::new("expired", "why"));
+    broker.publish(&[Outgoing::new(letter, &text_from(1, 0, "hi"))]).await.unwrap();
+    // Nobody runs any more: whoever may change the number now does.
+    drop(broker);
+    let url = tokio::task::spawn_blocking(shared_amqp_url).await.unwrap();
+    let operator = |topology| RabbitMq::new(vec![url.into()], topology);
+    let other_number = operator(Topology::new(servers.prefix.as_str(), 2));
+    let refusal = DeadLetters::open(&other_number, None).await.err().expect("another number is refused").to_string();
+    assert!(refusal.contains("broker.partitions is 2 here but 3 is in force"), "{refusal}");
+    // The length limit of the queues is no concern of whoever only looks and publishes.
+    let other_length = operator(Topology::new(servers.prefix.as_str(), 3).with_max_length(7));
+    let order = Order { filter: Filter::default(), limit: None, rate_per_second: 0, by: "somebody".to_owned() };
+    let mut progress = Progress::default();
+    replay(&other_length, &order, &Clock::system(), &mut progress).await.unwrap();
+    assert_eq!(progress.replayed, 1);
 }
 
 /// A quorum queue hands a consumer a bounded number of messages, whatever it asks for.

@@ -36,6 +36,12 @@ pub(super) async fn everything(connection: &Connection, topology: &Topology) -> 
     declare.queue(&topology.probe(), probe_arguments()).await
 }
 
+/// Declares where dead letters lie.
+pub(super) async fn dead_letters(connection: &Connection, topology: &Topology) -> Result<(), Failure> {
+    let channel = step("cannot open a channel", connection.create_channel()).await?;
+    Declare { channel, topology }.dead_letters().await
+}
+
 /// Declares what the consumers of `stage` need.
 pub(super) async fn stage(channel: &Channel, topology: &Topology, stage: Stage) -> Result<(), Failure> {
     let declare = Declare { channel: channel.clone(), topology };
@@ -111,8 +117,9 @@ fn refused(what: &str, name: &str, error: &lapin::Error) -> Failure {
     }
     failure::of_setup(
         &format!(
-            "{what} {name} exists with other settings than this release declares; drain and delete it (rabbitmqctl \
-             delete_queue, or the management page), or choose another broker.prefix"
+            "{what} {name} exists with other settings than this release and broker.max_length declare; set \
+             broker.max_length as before, or drain and delete it (rabbitmqctl delete_queue, or the management page), or \
+             choose another broker.prefix"
         ),
         error,
     )

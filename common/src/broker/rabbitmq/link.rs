@@ -23,8 +23,11 @@ const REDECLARE_AFTER: Duration = Duration::from_secs(1);
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// For a service: it may put its number of partitions in force, and declares everything.
     Publish,
     Consume,
+    /// For an operator's command, whose configuration may be another than the services': it changes nothing that they use.
+    Replay,
 }
 
 impl Purpose {
@@ -32,6 +35,7 @@ impl Purpose {
         match self {
             Self::Publish => "switchboard publisher",
             Self::Consume => "switchboard consumer",
+            Self::Replay => "switchboard dead letters",
         }
     }
 }
@@ -155,10 +159,16 @@ impl Supervisor {
             let ours = self.topology.partitions;
             Failure::misconfigured(format!("broker.partitions is {ours} here but {other} is in force"))
         })?;
-        if self.purpose == Purpose::Publish {
-            declare::everything(connection, &self.topology).await?;
-        }
+        self.declare(connection).await?;
         Ok(presence)
+    }
+
+    async fn declare(&self, connection: &Connection) -> Result<(), Failure> {
+        match self.purpose {
+            Purpose::Publish => declare::everything(connection, &self.topology).await,
+            Purpose::Consume => Ok(()),
+            Purpose::Replay => declare::dead_letters(connection, &self.topology).await,
+        }
     }
 
     async fn until_lost(&self, connection: &Arc<Connection>) -> Failure {
@@ -177,7 +187,7 @@ impl Supervisor {
                 },
                 () = self.redeclare.notified() => {
                     tokio::time::sleep(REDECLARE_AFTER).await;
-                    if let Err(failure) = declare::everything(connection, &self.topology).await {
+                    if let Err(failure) = self.declare(connection).await {
                         return failure;
                     }
                 }

@@ -50,6 +50,7 @@ struct Shared {
     /// Ranks this process among the consumers of each partition.
     consumer_id: Uuid,
     publisher: OnceLock<Arc<Publisher>>,
+    replayer: OnceLock<Arc<Publisher>>,
     consuming: OnceLock<Link>,
 }
 
@@ -69,17 +70,22 @@ impl RabbitMq {
     #[must_use]
     pub fn new(urls: Vec<SecretString>, topology: Topology) -> Self {
         let consumer_id = Uuid::new_v4();
-        let (publisher, consuming) = (OnceLock::new(), OnceLock::new());
+        let (publisher, replayer, consuming) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let nodes = Nodes::new(urls, consumer_id);
-        Self(Arc::new(Shared { nodes, topology, consumer_id, publisher, consuming }))
+        Self(Arc::new(Shared { nodes, topology, consumer_id, publisher, replayer, consuming }))
     }
 
     fn publisher(&self) -> &Arc<Publisher> {
-        let start = || {
-            let link = Link::start(self.0.nodes.clone(), self.0.topology.clone(), Purpose::Publish);
-            Arc::new(Publisher::new(link, self.0.topology.clone(), Clock::system()))
-        };
-        self.0.publisher.get_or_init(start)
+        self.0.publisher.get_or_init(|| self.publisher_for(Purpose::Publish))
+    }
+
+    fn replayer(&self) -> &Arc<Publisher> {
+        self.0.replayer.get_or_init(|| self.publisher_for(Purpose::Replay))
+    }
+
+    fn publisher_for(&self, purpose: Purpose) -> Arc<Publisher> {
+        let link = Link::start(self.0.nodes.clone(), self.0.topology.clone(), purpose);
+        Arc::new(Publisher::new(link, self.0.topology.clone(), Clock::system()))
     }
 
     fn consuming(&self) -> &Link {
@@ -118,7 +124,7 @@ impl Broker for RabbitMq {
 #[async_trait]
 impl DeadLetters for RabbitMq {
     async fn open(&self, stage: Option<Stage>) -> Result<Box<dyn Walk>, Failure> {
-        let (link, publisher) = (self.consuming().clone(), Arc::clone(self.publisher()));
+        let (link, publisher) = (self.consuming().clone(), Arc::clone(self.replayer()));
         Ok(Box::new(RabbitWalk::open(link, publisher, self.0.topology.clone(), stage).await?))
     }
 }
