@@ -385,6 +385,8 @@ enum Trouble {
     None,
     /// The answer to every other commit is lost, though it was made.
     LosesAnswers,
+    /// The first commit panics.
+    PanicsOnce,
 }
 
 impl Counting {
@@ -402,6 +404,7 @@ impl Store for Counting {
 
     async fn commit(&self, writes: &[Write]) -> Result<Commit, Failure> {
         let before = self.commits.fetch_add(1, Ordering::SeqCst);
+        assert!(self.trouble != Trouble::PanicsOnce || before > 0, "as told");
         let committed = self.inner.commit(writes).await;
         if self.trouble == Trouble::LosesAnswers && before.is_multiple_of(2) {
             return Err(Failure::unknown("no answer in time"));
@@ -462,6 +465,19 @@ async fn a_suspect_is_not_tried_twice_because_the_stores_answer_was_lost() {
     handler.gate.add_permits(1);
     await_depths(&broker, Depths::default()).await;
     stop(&shutdown, running).await;
+}
+
+#[tokio::test]
+async fn g4_a_panic_outside_the_handler_costs_a_conversation_nothing_but_time() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    publish(&broker, &[text_from(1, 1, "first"), text_from(1, 2, "second")]).await;
+    drop(lost_by_a_dead_process(&broker).await);
+    let store = Counting::with(Trouble::PanicsOnce);
+    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store) };
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts(), ["first", "second"]);
 }
 
 /// Takes a message off the queue as a process does that dies: nothing is given back in good order.
