@@ -11,6 +11,12 @@ use tokio::time::Instant;
 
 use crate::ledger::Mark;
 
+/// When so many are remembered, those are looked for that nobody forgot: of parts that went back to the broker while they
+/// rested here, because a connection was lost.
+const MANY: usize = 4096;
+/// No part is at hand for longer, unless the store is away.
+const LONGEST_AT_HAND: Duration = Duration::from_secs(60 * 60);
+
 /// The calls that parts at hand wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Calls(Mutex<HashMap<MessageId, Seen>>);
@@ -29,6 +35,9 @@ impl Calls {
         let before = Duration::try_from(now.duration_since(mark.started_at)).unwrap_or_default();
         let fresh = Seen { mark, before, first_seen: steady };
         let mut all = self.all();
+        if all.len() >= MANY && !all.contains_key(&part) {
+            all.retain(|_, seen| steady.saturating_duration_since(seen.first_seen) < LONGEST_AT_HAND);
+        }
         let seen = all.entry(part).or_insert(fresh);
         if seen.mark != mark {
             *seen = fresh;
@@ -71,5 +80,18 @@ mod tests {
             second,
             "it passes although the clock was set back"
         );
+    }
+
+    #[test]
+    fn g8_calls_of_parts_that_were_lost_are_not_remembered_for_ever() {
+        let started_at = Timestamp::UNIX_EPOCH;
+        let mark = Mark { first_attempt_at: started_at, started_at, times_replayed: 0 };
+        let integration = IntegrationId::parse("support").unwrap();
+        let (calls, began) = (Calls::default(), Instant::now());
+        for second in 0..20_000 {
+            let part = MessageId::of_provider(&integration, &second.to_string());
+            calls.elapsed(part, mark, started_at, began + Duration::from_secs(second));
+            assert!(calls.all().len() <= MANY, "at second {second}");
+        }
     }
 }

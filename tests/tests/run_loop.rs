@@ -376,6 +376,24 @@ async fn what_is_held_is_bounded_in_bytes_and_number() {
 struct Counting {
     inner: EmbeddedStore,
     commits: AtomicUsize,
+    trouble: Trouble,
+}
+
+/// What is wrong with a store.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// The answer to every other commit is lost, though it was made.
+    LosesAnswers,
+    /// The first commit panics.
+    PanicsOnce,
+}
+
+impl Counting {
+    fn with(trouble: Trouble) -> Arc<Self> {
+        let inner = EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system());
+        Arc::new(Self { inner, commits: AtomicUsize::new(0), trouble })
+    }
 }
 
 #[async_trait]
@@ -385,8 +403,13 @@ impl Store for Counting {
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<Commit, Failure> {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        self.inner.commit(writes).await
+        let before = self.commits.fetch_add(1, Ordering::SeqCst);
+        assert!(self.trouble != Trouble::PanicsOnce || before > 0, "as told");
+        let committed = self.inner.commit(writes).await;
+        if self.trouble == Trouble::LosesAnswers && before.is_multiple_of(2) {
+            return Err(Failure::unknown("no answer in time"));
+        }
+        committed
     }
 
     async fn check(&self) -> Result<(), Failure> {
@@ -397,8 +420,7 @@ impl Store for Counting {
 #[tokio::test]
 async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side_by_side() {
     let (broker, handler) = (broker(), Recorder::new(done));
-    let inner = EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system());
-    let store = Arc::new(Counting { inner, commits: AtomicUsize::new(0) });
+    let store = Counting::with(Trouble::None);
     let options = || RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
     let first: Vec<_> = (0..10).map(|customer| text_from(customer, 1, "first")).collect();
     publish(&broker, &first).await;
@@ -425,4 +447,41 @@ async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side
     await_depths(&broker, Depths::default()).await;
     stop(&shutdown, running).await;
     assert_eq!(store.commits.load(Ordering::SeqCst), 16, "each was written down and struck out");
+}
+
+#[tokio::test]
+async fn a_suspect_is_not_tried_twice_because_the_stores_answer_was_lost() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    let store = Counting::with(Trouble::LosesAnswers);
+    publish(&broker, &[text_from(1, 1, "suspect")]).await;
+    drop(lost_by_a_dead_process(&broker).await);
+    handler.gate.forget_permits(1_000_000);
+    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options);
+    while handler.texts().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(store.commits.load(Ordering::SeqCst), 2, "one death was written down, not two");
+    handler.gate.add_permits(1);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+}
+
+#[tokio::test]
+async fn g4_a_panic_outside_the_handler_costs_a_conversation_nothing_but_time() {
+    let (broker, handler) = (broker(), Recorder::new(done));
+    publish(&broker, &[text_from(1, 1, "first"), text_from(1, 2, "second")]).await;
+    drop(lost_by_a_dead_process(&broker).await);
+    let store = Counting::with(Trouble::PanicsOnce);
+    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store) };
+    let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options);
+    await_depths(&broker, Depths::default()).await;
+    stop(&shutdown, running).await;
+    assert_eq!(handler.texts(), ["first", "second"]);
+}
+
+/// Takes a message off the queue as a process does that dies: nothing is given back in good order.
+async fn lost_by_a_dead_process(broker: &EmbeddedBroker) -> common::broker::Delivery {
+    let mut lost = broker.subscribe(Stage::Inbound, 1);
+    lost.next().await
 }

@@ -30,6 +30,9 @@ const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
 /// The part of the messages held that may be at the head of resting lanes, as a divisor: beyond that it is crowded.
 const HELD_PER_RESTING: usize = 4;
 
+/// How long a lane rests after our own code panicked outside the handler.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
 /// How a stage is worked on.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
@@ -136,7 +139,7 @@ impl Room {
 
     /// Notes how a turn ended, and says whether that is progress.
     fn close_lane(&mut self, ended: Result<Ended, JoinError>) -> bool {
-        let Ended { lane, load, settled } = match ended {
+        let Ended { lane, load, item, settled } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 // Panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
@@ -145,14 +148,14 @@ impl Room {
             }
         };
         self.load = self.load.minus(load);
-        match settled {
-            Settled::Yes => self.lanes.finished(lane, Instant::now()),
-            Settled::GivenBack => self.lanes.given_back(lane),
-            Settled::Again { item, after, is_progress } => {
+        match (settled, item) {
+            (Settled::Again { after, is_progress }, Some(item)) => {
                 self.load = self.load.plus(item.load());
                 self.lanes.again_at(lane, *item, Instant::now() + after);
                 return is_progress;
             }
+            (Settled::GivenBack, _) => self.lanes.given_back(lane),
+            (Settled::Yes | Settled::Again { .. }, _) => self.lanes.finished(lane, Instant::now()),
         }
         true
     }
@@ -162,6 +165,8 @@ impl Room {
 struct Ended {
     lane: LaneKey,
     load: Load,
+    /// What it worked on, if any of it was still ours.
+    item: Option<Box<Item>>,
     settled: Settled,
 }
 
@@ -169,9 +174,8 @@ struct Ended {
 enum Settled {
     Yes,
     GivenBack,
-    /// Not yet: `item` is to be handled again.
+    /// Not yet: to be handled again.
     Again {
-        item: Box<Item>,
         after: Duration,
         /// Whether it was handled, and this is the decision.
         is_progress: bool,
@@ -195,26 +199,29 @@ struct Worker {
 }
 
 impl Worker {
-    /// A lane's turn. Should our own code panic outside the handler, the messages stay unsettled and nothing overtakes
-    /// them.
+    /// A lane's turn. Should our own code panic outside the handler, the messages are handled again, in their place: the
+    /// ledgers know how far they came.
     async fn turn(self, lane: LaneKey, burst: Vec<Item>, is_crowded: bool) -> Ended {
         let load = Load::of(&burst);
-        let worked = AssertUnwindSafe(self.work(burst, is_crowded)).catch_unwind().await;
+        let mut item = Item::joined(burst).map(Box::new);
+        let Some(at_hand) = &mut item else { return Ended { lane, load, item, settled: Settled::Yes } };
+        let worked = AssertUnwindSafe(self.work(at_hand, is_crowded)).catch_unwind().await;
         let settled = worked.unwrap_or_else(|_| {
-            error!(stage = self.stage.as_str(), "settling a message panicked; its conversation waits for a restart");
-            Settled::GivenBack
+            error!(stage = self.stage.as_str(), "settling a message panicked; it is handled again");
+            // The process lives, so this speaks against nobody.
+            at_hand.suspicion = Suspicion::None;
+            Settled::Again { after: AFTER_PANIC, is_progress: false }
         });
-        Ended { lane, load, settled }
+        Ended { lane, load, item, settled }
     }
 
-    /// Works on messages (or none) of one lane that run as one: the decision about the first, which the others joined,
-    /// settles them all.
-    async fn work(&self, burst: Vec<Item>, is_crowded: bool) -> Settled {
-        let Some(mut item) = Item::joined(burst) else { return Settled::Yes };
-        let (trial, verdict) = match self.suspects.question(&mut item).await {
+    /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles them
+    /// all.
+    async fn work(&self, item: &mut Item, is_crowded: bool) -> Settled {
+        let (trial, verdict) = match self.suspects.question(item).await {
             Verdict::Handle(trial) => (trial, None),
             Verdict::Crashing(reason, trial) => (Some(trial), Some(reason)),
-            Verdict::Later(after) => return Settled::Again { item: Box::new(item), after, is_progress: false },
+            Verdict::Later(after) => return Settled::Again { after, is_progress: false },
             Verdict::GiveBack => return Settled::GivenBack,
         };
         let payload = item.payload();
@@ -238,7 +245,7 @@ impl Worker {
             Concluded::Rest(after) => {
                 item.rested = item.rested.saturating_add(after);
                 item.suspicion = Suspicion::None;
-                Settled::Again { item: Box::new(item), after, is_progress: true }
+                Settled::Again { after, is_progress: true }
             }
         };
         if let Some(trial) = trial {

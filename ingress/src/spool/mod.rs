@@ -114,12 +114,14 @@ impl Spool {
         let bytes = record::encode(&record).ok_or_else(|| Failure::permanent("too large for the spool"))?;
         let ended = || Failure::transient("the spool is closed");
         let (done, answer) = oneshot::channel();
-        let place = self.commands.reserve().await.map_err(|_| ended())?;
-        self.backlog.announce(stripe);
-        place.send(Command::Append(Append { bytes, stripe, appended_ms, done }));
-        let answer = tokio::time::timeout(APPEND_TIMEOUT, answer).await;
-        let answer = answer.map_err(|_| Failure::transient("the spool's disk takes too long"))?;
-        answer.unwrap_or_else(|_| Err(ended()))
+        let appended = async {
+            let place = self.commands.reserve().await.map_err(|_| ended())?;
+            self.backlog.announce(stripe);
+            place.send(Command::Append(Append { bytes, stripe, appended_ms, done }));
+            answer.await.unwrap_or_else(|_| Err(ended()))
+        };
+        let in_time = tokio::time::timeout(APPEND_TIMEOUT, appended).await;
+        in_time.unwrap_or_else(|_| Err(Failure::transient("the spool's disk takes too long")))
     }
 
     /// Whether nothing is in it.

@@ -398,3 +398,14 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_hangs_lets_nobody_wait_for_ever_even_with_all_places_taken() {
+    let (commands, _hangs) = mpsc::channel(1);
+    commands.try_send(Command::Tend).unwrap();
+    let (backlog, clock) = (Arc::new(Backlog::new(Arc::default())), Clock::system());
+    let spool = Spool { backlog, commands, dir: Arc::default(), clock };
+    let refused = tokio::time::timeout(2 * APPEND_TIMEOUT, spool.append(&text(1, 1))).await;
+    refused.expect("it is refused in time").unwrap_err();
+    assert!(!spool.is_in_the_way_of(stripe(text(1, 1).key)), "nothing of it may come yet");
+}

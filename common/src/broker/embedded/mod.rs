@@ -215,4 +215,21 @@ mod tests {
         both.sort();
         assert_eq!(both, ["parked", "wakes"]);
     }
+
+    #[tokio::test]
+    async fn what_another_process_adds_is_found_by_a_consumer_that_never_waits_for_long() {
+        let database = Database::in_memory().unwrap();
+        let [ours, theirs] = [(); 2].map(|()| EmbeddedBroker::new(database.clone(), Clock::system()));
+        let mut subscription = ours.subscribe(Stage::Inbound, 1);
+        // The run loop gives each wait up as soon as anything else happens.
+        let mut next = async || tokio::time::timeout(Duration::from_millis(50), subscription.next()).await;
+        next().await.unwrap_err();
+        theirs.publish(&[work("replayed")]).await.unwrap();
+        for _ in 0..100 {
+            if next().await.is_ok() {
+                return;
+            }
+        }
+        panic!("never found");
+    }
 }

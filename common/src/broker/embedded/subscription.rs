@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::super::{Delivery, Outgoing, Settler, Stage, Subscription};
 use super::queue::{self, Queued, Taken};
@@ -37,10 +38,19 @@ pub(super) struct EmbeddedSubscription {
     ready: VecDeque<Queued>,
     position: Position,
     fetching: Option<Fetching>,
-    /// Nothing was left to read, and when the next parked message is due, if there is one.
-    at_end: Option<Option<i64>>,
+    /// Nothing was left to read.
+    at_end: Option<AtEnd>,
     held: Arc<Held>,
     backoff: Backoff,
+}
+
+/// What is known at the end of the queue.
+#[derive(Clone, Copy)]
+struct AtEnd {
+    /// When the next parked message is due, if there is one.
+    next_due_ms: Option<i64>,
+    /// When to look again in any case, however often whoever waits gives up before.
+    look_again_at: Instant,
 }
 
 impl EmbeddedSubscription {
@@ -68,8 +78,8 @@ impl EmbeddedSubscription {
 
     /// Reads the next messages, once there may be some.
     async fn refill(&mut self) {
-        if let Some(next_due_ms) = self.at_end {
-            self.wait(next_due_ms).await;
+        if let Some(at_end) = self.at_end {
+            self.wait(at_end).await;
             self.at_end = None;
         }
         // What is read counts as held, so a look that has begun is not given up when whoever waits for it is.
@@ -86,7 +96,8 @@ impl EmbeddedSubscription {
                 self.backoff.reset();
                 self.held.add(&messages);
                 self.position = position;
-                self.at_end = (messages.is_empty() && is_at_end).then_some(next_due_ms);
+                let look_again_at = Instant::now() + LONGEST_SLEEP;
+                self.at_end = (messages.is_empty() && is_at_end).then_some(AtEnd { next_due_ms, look_again_at });
                 self.ready.extend(messages);
             }
             Err(failure) => {
@@ -96,10 +107,10 @@ impl EmbeddedSubscription {
         }
     }
 
-    async fn wait(&mut self, next_due_ms: Option<i64>) {
+    async fn wait(&mut self, AtEnd { next_due_ms, look_again_at }: AtEnd) {
         let left = |due_ms: i64| u64::try_from(due_ms.saturating_sub(self.broker.now_ms())).unwrap_or_default();
-        let left = next_due_ms.map_or(LONGEST_SLEEP, |due_ms| Duration::from_millis(left(due_ms)));
-        let due = tokio::time::sleep(left.min(LONGEST_SLEEP));
+        let left = next_due_ms.map_or(LONGEST_SLEEP, |due_ms| Duration::from_millis(left(due_ms)).min(LONGEST_SLEEP));
+        let due = tokio::time::sleep_until(look_again_at.min(Instant::now() + left));
         tokio::select! {
             () = self.state.arrived.notified() => {}
             () = self.held.settled.notified(), if self.position.lags() => {}
