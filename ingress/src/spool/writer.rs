@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use common::failpoint::{Step, reach_doing};
 use common::failure::Failure;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -165,6 +166,7 @@ impl Writer {
             Some(active) => active,
             None => self.begin_segment()?,
         };
+        reach_doing(Step::Spooling, || drop(active.file.write_all(bytes.get(..bytes.len() / 2).unwrap_or_default())));
         let written = active.file.write_all(bytes).and_then(|()| active.file.sync_data());
         // The name too must last, and it is new as long as nothing was written.
         let written = written.and_then(|()| if active.end == 0 { sync_dir(&self.slot.dir) } else { Ok(()) });
