@@ -69,7 +69,14 @@ impl Writer {
         let position = Position::read(&slot.dir);
         let file = position::open(&slot.dir)?;
         let mut writer = Self { slot, backlog, limit_bytes, active: None, next_number: 0, position: file };
-        writer.probe()?;
+        match writer.probe() {
+            // Only who starts can drain, and only draining makes room: `tend` looks again.
+            Err(error) if is_full(&error) => {
+                warn!(%error, "the spool starts on a full disk");
+                writer.backlog.set_failing(true);
+            }
+            probed => probed?,
+        }
         let segments = segment::list(&writer.slot.dir)?;
         // No number is ever used twice, else an old position would hide new messages.
         writer.next_number = segments.last().copied().unwrap_or_default().max(position.segment) + 1;
@@ -240,10 +247,10 @@ impl Writer {
     fn probe(&self) -> io::Result<()> {
         let path = self.slot.dir.join("probe");
         let mut file = writable().create(true).truncate(true).open(&path)?;
-        file.write_all(&[0; 4096])?;
-        file.sync_data()?;
+        let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
         drop(file);
-        fs::remove_file(path)
+        // On a full disk even what little it took is wanted.
+        fs::remove_file(path).and(written)
     }
 
     /// Moves the segments of dead processes behind our own.
@@ -273,6 +280,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Whether only room is missing.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// Everything that waits to be appended, and the command after it if one came.
