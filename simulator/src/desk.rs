@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
@@ -44,7 +45,10 @@ async fn serve(world: &World, line: &Line, service: Service, request: Request, n
     let seen = Seen::new(service, &parts.method, &parts.uri, &parts.headers, &body);
     let fault = Route::of(&parts.method, parts.uri.path()).and_then(|route| world.faults.strike(route));
     match fault {
-        Some(Fault::DropBefore) => {
+        Some(fault @ (Fault::DropBefore | Fault::HangBeforeMs(_))) => {
+            if let Fault::HangBeforeMs(ms) = fault {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
             world.journal.add_request(seen.answered(None, true));
             line.cut();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -1,6 +1,7 @@
 //! A whole Switchboard in this process: the real ingress, workers and sender on real HTTP, with the simulator as
 //! provider, assistant, phone and judge. On servers each role has connections of its own, as separate processes have.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,24 @@ impl Blueprint {
             spool_limit_bytes: 1 << 30,
         }
     }
+
+    fn config(&self, directory: &Path, url: &str, integration: Integration) -> Config {
+        let mut config = Config::embedded(directory.to_owned(), vec![integration]);
+        config.ingress.public_url = Some(url.to_owned());
+        config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
+        config.broker.partitions = 4;
+        config.broker.max_length = self.max_length;
+        config.store.prefix.clone_from(&config.broker.prefix);
+        config.ingress.spool_limit_bytes = self.spool_limit_bytes;
+        config.worker.concurrency = self.concurrency;
+        config.sender.concurrency = self.concurrency;
+        config.shutdown_grace = Duration::from_secs(10);
+        if let Backend::Servers { amqp, redis } = &self.backend {
+            config.broker.url = BrokerUrl::Amqp(amqp.iter().map(|url| url.as_str().into()).collect());
+            config.store.url = StoreUrl::Redis(redis.as_str().into());
+        }
+        config
+    }
 }
 
 /// A running Switchboard.
@@ -164,20 +183,7 @@ impl House {
             assistant: assistant(blueprint.assistant, &simulator),
             options: blueprint.options.clone(),
         };
-        let mut config = Config::embedded(directory.path().to_owned(), vec![integration]);
-        config.ingress.public_url = Some(url.clone());
-        config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
-        config.broker.partitions = 4;
-        config.broker.max_length = blueprint.max_length;
-        config.store.prefix.clone_from(&config.broker.prefix);
-        config.ingress.spool_limit_bytes = blueprint.spool_limit_bytes;
-        config.worker.concurrency = blueprint.concurrency;
-        config.sender.concurrency = blueprint.concurrency;
-        config.shutdown_grace = Duration::from_secs(10);
-        if let Backend::Servers { amqp, redis } = &blueprint.backend {
-            config.broker.url = BrokerUrl::Amqp(amqp.iter().map(|url| url.as_str().into()).collect());
-            config.store.url = StoreUrl::Redis(redis.as_str().into());
-        }
+        let config = blueprint.config(directory.path(), &url, integration);
         let ports = Ports::open(&config, blueprint.clock).expect("the ports open");
         let shutdown = Shutdown::new(config.shutdown_grace);
         let mut house = Self {

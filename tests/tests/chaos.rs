@@ -30,9 +30,19 @@ async fn g2_g3_g4_hold_on_rabbitmq_and_redis_when_roles_are_killed() {
     keeps_its_promises(Backend::Servers, &["kills"], size).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_holds_when_ingress_dies_on_a_spool_with_no_room_while_the_broker_is_away() {
+    let size = Size { backend: Backend::Servers, seed: SEED, texts: 2000, kills: 0, rate_per_second: 30.0 };
+    keeps_its_promises(Backend::Servers, &["disk"], size).await;
+}
+
 /// A short run on a Switchboard that is broken on purpose.
 async fn broken(how: &'static str, name: &str) -> Row {
     let size = Size { backend: Backend::Embedded, seed: SEED, texts: 500, kills: 40, rate_per_second: 30.0 };
+    broken_in(how, name, size).await
+}
+
+async fn broken_in(how: &'static str, name: &str, size: Size) -> Row {
     let row = chaos::run(&scenario(name, size.backend).sabotaged(how), size).await;
     assert!(!row.violations.is_empty(), "nobody noticed {how}:\n{}", chaos::markdown(&[row]));
     row
@@ -66,4 +76,11 @@ async fn the_judge_notices_a_missing_send_ledger() {
 async fn the_judge_notices_messages_that_overtake() {
     let row = broken("shuffle", "duplicates").await;
     assert!(row.findings.out_of_order > 0, "{row:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_judge_notices_a_text_that_is_accepted_before_the_spool_has_it() {
+    let size = Size { backend: Backend::Servers, seed: SEED, texts: 1500, kills: 0, rate_per_second: 20.0 };
+    let row = broken_in("skip_spool", "spool", size).await;
+    assert!(row.findings.lost > 0, "{row:?}");
 }

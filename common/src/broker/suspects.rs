@@ -3,8 +3,9 @@
 //!
 //! A message that is handed out again is a *suspect*: before it is handled, that is written down, and after it was handled
 //! that is struck out. Almost all suspects are innocent (they were held when a process ended or a connection was lost)
-//! and are handled side by side. One that was written down already may have been what ended a process: it is handled
-//! while no other such one is in the process, so the next death falls on the right one. After [`MOST_DEATHS`] it is a dead letter.
+//! and are handled side by side. One with [`DEATHS_IN_COMPANY`] is handled while no other such one is in the process, so
+//! the next deaths fall on the right one. With [`MOST_DEATHS`] it is a dead letter. Who kills our processes again and
+//! again thus condemns nothing, unless it is the same message that is alone each time.
 //!
 //! Whoever stops in good order strikes out what it gives back. A message that is handed out for the first time costs
 //! nothing here.
@@ -23,9 +24,12 @@ use crate::message::Envelope;
 use crate::shutdown::Shutdown;
 use crate::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
 
-/// A message with so many deaths written down is a dead letter. The first of all, when it was no suspect yet, is not
-/// written down.
-const MOST_DEATHS: u32 = 3;
+/// With so many deaths written down a message is handled alone. Fewer may well be somebody else's: handling all of those
+/// one after the other would make a queue of what was merely held when a process was killed.
+const DEATHS_IN_COMPANY: u32 = 2;
+/// A message with so many deaths written down is a dead letter: all but the first ones were its own, alone. The very
+/// first, when it was no suspect yet, is not written down.
+const MOST_DEATHS: u32 = DEATHS_IN_COMPANY + 3;
 /// How long it is remembered that a message was being handled: longer than a process stays down.
 const TTL: Duration = Duration::from_secs(72 * 60 * 60);
 /// How long a suspect waits for another one's trial before it asks again.
@@ -99,13 +103,14 @@ impl Suspects {
             }
             *suspicion = Suspicion::Tried;
         }
-        let Ok(alone) = ALONE.try_lock() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
         let [record] = store.get([key.clone()]).await?;
         let deaths = record.as_ref().map_or(0, deaths);
+        let alone = if deaths < DEATHS_IN_COMPANY { None } else { Some(ALONE.try_lock()) };
+        let Ok(alone) = alone.transpose() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
         if deaths >= MOST_DEATHS {
             self.count("crashing");
             let detail = format!("a process ended {} times while it handled this message", deaths + 1);
-            return Ok(Verdict::Crashing(Reason::new("crashing", detail), self.begin(key, Some(alone))));
+            return Ok(Verdict::Crashing(Reason::new("crashing", detail), self.begin(key, alone)));
         }
         let expect = Expect::unchanged(record.as_ref());
         let next = Write::put(key.clone(), expect, (deaths + 1).to_string(), TTL);
@@ -113,11 +118,10 @@ impl Suspects {
             return Ok(Verdict::Later(LOOK_AGAIN));
         }
         self.count("tried");
-        warn!(
-            stage = self.stage.as_str(),
-            deaths, "a message that was being handled when a process ended is handled alone"
-        );
-        Ok(Verdict::Handle(Some(self.begin(key, Some(alone)))))
+        if alone.is_some() {
+            warn!(stage = self.stage.as_str(), deaths, "a message that processes ended with is handled alone");
+        }
+        Ok(Verdict::Handle(Some(self.begin(key, alone))))
     }
 
     /// Strikes out a suspect that was handled, or is given back in good order.

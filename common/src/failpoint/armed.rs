@@ -12,6 +12,8 @@ use crate::clock::Clock;
 pub(super) enum Sabotage {
     /// One publish in ten is confirmed and not made.
     DropConfirm,
+    /// What goes to the spool is accepted and not written.
+    SkipSpool,
     /// Deliveries are taken off their queues before they are worked on.
     AckEarly,
     /// No turn is remembered.
@@ -26,6 +28,7 @@ impl Sabotage {
     fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "drop_confirm" => Self::DropConfirm,
+            "skip_spool" => Self::SkipSpool,
             "ack_early" => Self::AckEarly,
             "forget_turns" => Self::ForgetTurns,
             "forget_sends" => Self::ForgetSends,
@@ -91,13 +94,14 @@ fn offset_s(path: &Path) -> i64 {
     std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn reach(step: Step) {
+pub(super) fn reach(step: Step, last: impl FnOnce()) {
     let Some(orders) = ORDERS.get() else { return };
     let Some(visits) = Step::ALL.iter().position(|one| *one == step).and_then(|at| orders.visits.get(at)) else {
         return;
     };
     let visit = visits.fetch_add(1, Ordering::Relaxed) + 1;
     if orders.kills.contains(&(step, visit)) {
+        last();
         // No destructor runs and nothing is flushed: to everybody else this is `kill -9`.
         std::process::abort();
     }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use common::failpoint::{Step, reach_doing};
 use common::failure::Failure;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -68,7 +69,14 @@ impl Writer {
         let position = Position::read(&slot.dir);
         let file = position::open(&slot.dir)?;
         let mut writer = Self { slot, backlog, limit_bytes, active: None, next_number: 0, position: file };
-        writer.probe()?;
+        match writer.probe() {
+            // Only who starts can drain, and only draining makes room: `tend` looks again.
+            Err(error) if is_full(&error) => {
+                warn!(%error, "the spool starts on a full disk");
+                writer.backlog.set_failing(true);
+            }
+            probed => probed?,
+        }
         let segments = segment::list(&writer.slot.dir)?;
         // No number is ever used twice, else an old position would hide new messages.
         writer.next_number = segments.last().copied().unwrap_or_default().max(position.segment) + 1;
@@ -165,6 +173,7 @@ impl Writer {
             Some(active) => active,
             None => self.begin_segment()?,
         };
+        reach_doing(Step::Spooling, || drop(active.file.write_all(bytes.get(..bytes.len() / 2).unwrap_or_default())));
         let written = active.file.write_all(bytes).and_then(|()| active.file.sync_data());
         // The name too must last, and it is new as long as nothing was written.
         let written = written.and_then(|()| if active.end == 0 { sync_dir(&self.slot.dir) } else { Ok(()) });
@@ -238,10 +247,10 @@ impl Writer {
     fn probe(&self) -> io::Result<()> {
         let path = self.slot.dir.join("probe");
         let mut file = writable().create(true).truncate(true).open(&path)?;
-        file.write_all(&[0; 4096])?;
-        file.sync_data()?;
+        let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
         drop(file);
-        fs::remove_file(path)
+        // On a full disk even what little it took is wanted.
+        fs::remove_file(path).and(written)
     }
 
     /// Moves the segments of dead processes behind our own.
@@ -271,6 +280,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Whether only room is missing.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// Everything that waits to be appended, and the command after it if one came.

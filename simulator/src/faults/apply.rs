@@ -46,7 +46,7 @@ pub(crate) async fn after(fault: Fault, answer: Response, line: &Line) -> Respon
             tokio::time::sleep(Duration::from_millis(ms)).await;
             answer
         }
-        Fault::DropAfter | Fault::DropBefore => {
+        Fault::DropAfter | Fault::DropBefore | Fault::HangBeforeMs(_) => {
             line.cut();
             answer
         }

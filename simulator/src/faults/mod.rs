@@ -30,6 +30,8 @@ pub enum Fault {
     DelayMs(u64),
     /// The connection closes without an answer; nothing is accepted.
     DropBefore,
+    /// The same, but only after so many milliseconds.
+    HangBeforeMs(u64),
     /// The call is accepted, then the connection closes without an answer.
     DropAfter,
     /// The call is accepted; its answer trickles in, a byte after each pause of this many milliseconds.

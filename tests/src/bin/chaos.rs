@@ -59,7 +59,15 @@ async fn main() -> ExitCode {
             Scenario::all().into_iter().filter(|one| one.is_for(backend) && wanted(one)).map(|one| (one, size)),
         );
     }
-    if runs.is_empty() {
+    let mut skipped = Vec::new();
+    runs.retain(|(scenario, _)| match scenario.skipped() {
+        None => true,
+        Some(why) => {
+            skipped.push(format!("SKIPPED: {} ({why})\n", scenario.name));
+            false
+        }
+    });
+    if runs.is_empty() && skipped.is_empty() {
         eprintln!("chaos: no such scenario");
         return ExitCode::from(2);
     }
@@ -72,7 +80,7 @@ async fn main() -> ExitCode {
     let mut rows: Vec<_> = running.buffer_unordered(args.at_once.max(1)).collect().await;
     rows.sort_by_key(|(place, _)| *place);
     let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
-    let table = format!("Seed {seed}.\n\n{}", chaos::markdown(&rows));
+    let table = format!("Seed {seed}.\n\n{}{}", chaos::markdown(&rows), skipped.concat());
     println!("{table}");
     if let Some(path) = args.report
         && let Err(error) = std::fs::write(&path, &table)

@@ -6,11 +6,15 @@ use std::time::Duration;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use simulator::{Fault as Bad, FaultPlan, Route};
+use tokio::time::sleep;
 
+use super::servers::Servers;
 use super::site::Site;
 
-/// How long a broker stays short of memory.
-const ALARM: Duration = Duration::from_secs(3);
+/// For how long a broker is away, before it is started again.
+const BROKER_AWAY: Duration = Duration::from_secs(3);
+/// After so long a spool is being drained.
+const DRAINING: Duration = Duration::from_millis(300);
 /// The most seconds that a clock jumps ahead, and back: what was parked before waits so much longer.
 const LONGEST_JUMP_S: i64 = 600;
 const LONGEST_JUMP_BACK_S: i64 = 30;
@@ -26,6 +30,10 @@ pub(super) enum Kind {
     BrokerRestart,
     /// `kill -9` of RabbitMQ, then a start.
     BrokerKill,
+    /// `kill -9` of RabbitMQ; meanwhile `kill -9` of ingress again and again, and once more while it drains its spool.
+    BrokerOutage,
+    /// A node of the cluster is lost by `kill -9`: each in turn.
+    NodeLoss,
     /// All connections to RabbitMQ are closed.
     BrokerCut,
     /// RabbitMQ is short of memory: it blocks whoever publishes.
@@ -52,6 +60,8 @@ pub(super) enum Kind {
     ProviderError,
     /// The provider accepts and answers too late.
     ProviderHang,
+    /// The provider takes the call and hangs, without accepting, until it breaks off.
+    ProviderHangBefore,
     /// The provider's connection breaks, before or after it accepted.
     ProviderReset,
     /// So many workers from now on: 4, 2, 1 in turn.
@@ -69,6 +79,10 @@ pub(super) enum Fault {
     Terminate(usize),
     /// Something happens to a server.
     Server(Kind),
+    /// RabbitMQ is away, and ingress dies so many times meanwhile.
+    Outage(u32),
+    /// This node of the cluster is lost.
+    Node(usize),
     /// Calls of a simulated service fail.
     Service(Route, FaultPlan),
     /// The assistant's sessions are gone.
@@ -93,6 +107,8 @@ impl Kind {
             | Self::StoreRestart
             | Self::StoreKill
             | Self::StoreCut => Fault::Server(self),
+            Self::BrokerOutage => Fault::Outage(times),
+            Self::NodeLoss => Fault::Node(turn),
             Self::AssistantError => assistant(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
             Self::AssistantHang => assistant(Bad::delay(Duration::from_secs(7)).times(times)),
             Self::AssistantNonsense => assistant(Bad::wrong_json().times(times)),
@@ -105,6 +121,7 @@ impl Kind {
             }
             Self::ProviderError => provider(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
             Self::ProviderHang => provider(Bad::delay(Duration::from_secs(17)).times(times)),
+            Self::ProviderHangBefore => provider(Bad::HangBeforeMs(17_000).times(times)),
             Self::ProviderReset => provider(reset(dice).times(times)),
             Self::Workers => Fault::Workers(match turn % 3 {
                 0 => 4,
@@ -150,13 +167,9 @@ impl Fault {
     async fn strike_elsewhere(self, site: &mut Site) {
         match self {
             Self::Kill(_) | Self::Terminate(_) => {}
-            Self::Server(kind) => {
-                let servers = Arc::clone(site.servers.as_ref().expect("servers break only where there are some"));
-                let struck = tokio::task::spawn_blocking(move || servers.strike(kind));
-                struck.await.expect("it does not panic").expect("the server obeys");
-                // From here on the servers are back.
-                site.toll.strike(|_| ());
-            }
+            Self::Server(kind) => on_servers(site, move |servers| servers.strike(kind)).await,
+            Self::Node(which) => on_servers(site, move |servers| servers.lose_node(which)).await,
+            Self::Outage(kills) => outage(site, kills).await,
             Self::Service(route, plan) => site.simulator.fail(route, plan),
             Self::SessionsExpire => site.simulator.assistant().expire_sessions(),
             Self::Workers(count) => site.have_workers(count).await,
@@ -165,36 +178,22 @@ impl Fault {
     }
 }
 
-/// The servers of one site.
-#[derive(Debug)]
-pub(super) struct Servers {
-    /// The broker.
-    pub(super) rabbitmq: crate::servers::RabbitMqServer,
-    /// The store.
-    pub(super) redis: crate::servers::RedisServer,
+/// Does something to the servers, and returns once they are back.
+async fn on_servers(site: &Site, strike: impl FnOnce(&Servers) -> anyhow::Result<()> + Send + 'static) {
+    let servers = Arc::clone(site.servers.as_ref().expect("servers break only where there are some"));
+    let struck = tokio::task::spawn_blocking(move || strike(&servers));
+    struck.await.expect("it does not panic").expect("the server obeys");
+    // From here on the servers are back.
+    site.toll.strike(|_| ());
 }
 
-impl Servers {
-    /// Starts both; blocks.
-    pub(super) fn start() -> Self {
-        let rabbitmq = crate::servers::RabbitMqServer::start().expect("RabbitMQ starts");
-        Self { rabbitmq, redis: crate::servers::RedisServer::start().expect("Redis starts") }
+async fn outage(site: &Site, kills: u32) {
+    on_servers(site, Servers::take_broker_away).await;
+    for _ in 0..kills {
+        sleep(BROKER_AWAY / kills).await;
+        site.kill_ingress();
     }
-
-    fn strike(&self, kind: Kind) -> anyhow::Result<()> {
-        match kind {
-            Kind::BrokerRestart => self.rabbitmq.stop().and_then(|()| self.rabbitmq.start_again()),
-            Kind::BrokerKill => self.rabbitmq.kill().and_then(|()| self.rabbitmq.start_again()),
-            Kind::BrokerCut => self.rabbitmq.close_all_connections(),
-            Kind::BrokerAlarm => {
-                self.rabbitmq.set_memory_alarm(true)?;
-                std::thread::sleep(ALARM);
-                self.rabbitmq.set_memory_alarm(false)
-            }
-            Kind::StoreRestart => self.redis.stop().and_then(|()| self.redis.start_again()),
-            Kind::StoreKill => self.redis.kill().and_then(|()| self.redis.start_again()),
-            Kind::StoreCut => self.redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).map(drop),
-            other => anyhow::bail!("{other:?} is nothing that happens to a server"),
-        }
-    }
+    on_servers(site, Servers::give_broker_back).await;
+    sleep(DRAINING).await;
+    site.kill_ingress();
 }

@@ -88,6 +88,14 @@ pub(super) struct Law {
     pub(super) texts: u64,
     /// Texts that were accepted.
     pub(super) accepted: u64,
+    /// The longest time in which nothing went out while people texted.
+    pub(super) gap: Duration,
+    /// How long that may be.
+    pub(super) longest_gap: Option<Duration>,
+    /// How often a text was answered with 503.
+    pub(super) turned_away: u64,
+    /// Whether that must happen, or nothing was tried.
+    pub(super) must_turn_away: bool,
 }
 
 /// Everything that is not as it should be, in words; empty when all is well.
@@ -112,6 +120,11 @@ pub(super) fn violations(law: Law, findings: &Findings, depths: &Depths, counts:
         depths.dead < findings.failed || (findings.failed == 0 && depths.dead > 0),
         format!("{} dead letters for {} failed turns", depths.dead, findings.failed),
     );
+    check(
+        law.longest_gap.is_some_and(|most| law.gap > most),
+        format!("nothing went out for {:.1} s", law.gap.as_secs_f64()),
+    );
+    check(law.must_turn_away && law.turned_away == 0, "no text met a full disk".to_owned());
     let left = depths.inbound + depths.outbound + depths.receipts + depths.delayed;
     check(left > 0, format!("the queues are not empty: {depths:?}"));
     for (role, kib) in &counts.peak_kib {
@@ -128,4 +141,12 @@ pub(super) fn longest_recovery(struck_at: &[Timestamp], sent: &[Message]) -> Dur
         Duration::try_from(next.duration_since(*struck)).ok()
     };
     struck_at.iter().filter_map(gap).max().unwrap_or_default()
+}
+
+/// The longest time between two texts that went out one after the other, as long as people texted.
+pub(super) fn longest_gap(sent: &[Message], texted_until: Timestamp) -> Duration {
+    let mut times: Vec<Timestamp> = sent.iter().map(|message| message.accepted_at).collect();
+    times.retain(|sent| *sent < texted_until);
+    let gaps = times.windows(2).filter_map(|pair| Duration::try_from(pair[1].duration_since(pair[0])).ok());
+    gaps.max().unwrap_or_default()
 }

@@ -6,7 +6,9 @@ mod fault;
 mod judge;
 mod process;
 mod scenario;
+mod servers;
 mod site;
+mod small_disk;
 mod table;
 mod toll;
 mod traffic;
@@ -16,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::broker::Depths;
+use common::clock::{Clock, Timestamp};
 use simulator::Simulator;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -68,6 +71,8 @@ const QUIET: Duration = Duration::from_secs(45);
 const CALM: Duration = Duration::from_secs(2);
 /// What has not come to rest by then is left over.
 const REST_DEADLINE: Duration = Duration::from_secs(240);
+/// Ingress dies in or behind its spool at the latest at this visit.
+const SPOOL_VISITS: u32 = 60;
 /// People per text a second: each texts about once a second, so that texts of a conversation meet in the queues.
 const PEOPLE_PER_RATE: f64 = 1.0;
 
@@ -80,7 +85,14 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
     let plan = Plan {
         backend: size.backend,
         sabotage: scenario.sabotage,
-        step_visits: (step_kills > 0).then(|| visits(&traffic, step_kills, size.backend)),
+        step_visits: match step_kills {
+            _ if !scenario.ingress_steps.is_empty() => Some(SPOOL_VISITS),
+            0 => None,
+            _ => Some(visits(&traffic, step_kills, size.backend)),
+        },
+        ingress_steps: scenario.ingress_steps,
+        is_disk_small: scenario.is_disk_small,
+        is_clustered: scenario.is_clustered,
         texts: traffic.texts(),
         seed: traffic.seed,
     };
@@ -97,14 +109,15 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
         fault.strike(&mut site).await;
     }
     let accepted = texting.await.expect("the traffic ends well");
+    let texted_until = Clock::system().now();
     site.simulator.clear_faults();
     let depths = come_to_rest(&mut site, &accepted, scenario.sabotage.is_some()).await;
-    judge(scenario, size.backend, site, &traffic, &progress, &accepted, depths, started)
+    judge(scenario, size.backend, site, &traffic, &progress, &accepted, depths, texted_until, started)
 }
 
 fn traffic_of(scenario: &Scenario, size: Size) -> Traffic {
     let texts = (size.texts * scenario.share / 100).max(1);
-    let duration = Duration::from_secs_f64((texts as f64 / size.rate_per_second).max(4.0));
+    let duration = Duration::from_secs_f64(texts as f64 / size.rate_per_second).max(scenario.at_least);
     let conversations = ((size.rate_per_second * PEOPLE_PER_RATE) as usize).clamp(1, 200).min(texts as usize);
     let texts_each = (texts as usize).div_ceil(conversations);
     // Two scenarios of one run do not die at the same moments.
@@ -163,6 +176,7 @@ fn judge(
     progress: &Progress,
     accepted: &[Vec<usize>],
     depths: Depths,
+    texted_until: Timestamp,
     started: Instant,
 ) -> Row {
     let findings = Findings::of(&site.simulator, accepted);
@@ -172,6 +186,10 @@ fn judge(
         may_ask_twice: scenario.may_ask_twice,
         texts: traffic.texts(),
         accepted: progress.accepted.load(Ordering::Relaxed),
+        gap: judge::longest_gap(&site.simulator.messages(), texted_until),
+        longest_gap: scenario.longest_gap,
+        turned_away: progress.turned_away.load(Ordering::Relaxed),
+        must_turn_away: scenario.is_disk_small,
     };
     let violations = judge::violations(law, &findings, &depths, &counts);
     let recovery = judge::longest_recovery(&counts.struck_at, &site.simulator.messages());
@@ -185,10 +203,12 @@ fn judge(
         other_faults: counts.other_faults,
         accepted: law.accepted,
         refused: progress.refused.load(Ordering::Relaxed),
+        turned_away: law.turned_away,
         repeated: progress.repeated.load(Ordering::Relaxed),
         findings,
         dead: depths.dead,
         recovery,
+        gap: law.gap,
         peak_mib: counts.peak_kib.values().max().map_or(0, |kib| kib.div_ceil(1024)),
         took: started.elapsed(),
         violations,

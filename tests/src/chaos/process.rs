@@ -31,6 +31,8 @@ pub(super) struct Start {
     pub(super) directory: PathBuf,
     /// Failpoint orders that stand at every start.
     pub(super) orders: String,
+    /// The most KiB that any file it writes may have.
+    pub(super) longest_file_kib: Option<u64>,
     /// The steps at which it may be told to die; none for never.
     pub(super) steps: Vec<&'static str>,
     /// It dies at most at the so manieth visit.
@@ -120,7 +122,7 @@ fn spawn(start: &mut Start) -> Child {
         orders = format!("{orders},kill={step}:{visit}");
     }
     let log = std::fs::OpenOptions::new().create(true).append(true).open(start.directory.join("log"));
-    Command::new(binary::path())
+    program(start.longest_file_kib)
         .arg(start.role)
         .args(["--failpoints", &orders, "--log", "warn"])
         .current_dir(&start.directory)
@@ -131,6 +133,15 @@ fn spawn(start: &mut Start) -> Child {
         .kill_on_drop(true)
         .spawn()
         .expect("it starts")
+}
+
+/// The binary, behind a shell that sets its limit, if it has one: a write beyond it then fails. The log has no limit.
+fn program(longest_file_kib: Option<u64>) -> Command {
+    let Some(kib) = longest_file_kib else { return Command::new(binary::path()) };
+    let mut shell = Command::new("bash");
+    let limit = format!("exec 2> >(exec cat >&2); trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+    shell.arg("-c").arg(limit).arg(binary::path());
+    shell
 }
 
 fn note_death(toll: &Toll, role: &'static str, status: ExitStatus) {

@@ -10,9 +10,10 @@ use super::Backend;
 use super::fault::Fault;
 use super::fault::Kind::{
     self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
-    BrokerRestart, ClockJump, ProviderError, ProviderHang, ProviderReset, SessionsExpire, StoreCut, StoreKill,
-    StoreRestart, Terminate, Throttle, Workers,
+    BrokerOutage, BrokerRestart, ClockJump, NodeLoss, ProviderError, ProviderHang, ProviderHangBefore, ProviderReset,
+    SessionsExpire, StoreCut, StoreKill, StoreRestart, Terminate, Throttle, Workers,
 };
+use crate::servers::Release;
 
 /// One kind of trouble.
 #[derive(Debug, Clone)]
@@ -37,6 +38,18 @@ pub struct Scenario {
     pub(super) may_fail: bool,
     /// Whether anything may make a turn be asked twice.
     pub(super) may_ask_twice: bool,
+    /// Whether faults take seconds: they then come one after another, while texts do.
+    pub(super) is_slow: bool,
+    /// For how long people text at least.
+    pub(super) at_least: Duration,
+    /// The steps at which ingress dies, and only ingress; empty where everybody may die.
+    pub(super) ingress_steps: &'static [&'static str],
+    /// Whether the spool has next to no room.
+    pub(super) is_disk_small: bool,
+    /// Whether RabbitMQ is a cluster of three.
+    pub(super) is_clustered: bool,
+    /// For how long nothing may go out while people text.
+    pub(super) longest_gap: Option<Duration>,
     /// What is broken on purpose, in tests of the suite.
     pub(super) sabotage: Option<&'static str>,
 }
@@ -52,6 +65,12 @@ const QUIET: Scenario = Scenario {
     duplicates: 0.02,
     may_fail: false,
     may_ask_twice: true,
+    is_slow: false,
+    at_least: Duration::from_secs(4),
+    ingress_steps: &[],
+    is_disk_small: false,
+    is_clustered: false,
+    longest_gap: None,
     sabotage: None,
 };
 
@@ -66,6 +85,13 @@ impl Scenario {
     #[must_use]
     pub fn sabotaged(self, how: &'static str) -> Self {
         Self { sabotage: Some(how), ..self }
+    }
+
+    /// Why it cannot happen on this machine, if so.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&'static str> {
+        let is_missing = self.is_clustered && Release::newer().is_none();
+        is_missing.then_some("no newer RabbitMQ here, `scripts/newer-rabbitmq install` makes one")
     }
 
     /// Whether it can happen on `backend`.
@@ -85,10 +111,19 @@ impl Scenario {
         let mut kinds: Vec<_> =
             self.faults.iter().copied().cycle().take(others.max(self.faults.len())).enumerate().collect();
         kinds.extend((0..kills as usize).map(|turn| (turn, Kind::Kill)));
-        let mut times: Vec<_> = kinds.iter().map(|_| duration.mul_f64(dice.random_range(0.02..0.98))).collect();
+        let count = kinds.len() as f64;
+        let mut when = |place: usize| {
+            let share = if self.is_slow {
+                (place as f64 + dice.random_range(0.1..0.3)) / count
+            } else {
+                dice.random_range(0.02..0.98)
+            };
+            duration.mul_f64(share)
+        };
+        let mut times: Vec<_> = (0..kinds.len()).map(&mut when).collect();
         times.sort_unstable();
-        // Alone, workers come and go in their order.
-        if self.faults != [Workers] {
+        // Alone, workers come and go in their order, and nodes are lost in theirs.
+        if self.faults.len() != 1 || kills > 0 {
             kinds.shuffle(&mut dice);
         }
         times.into_iter().zip(kinds).map(|(when, (turn, kind))| (when, kind.roll(turn, &mut dice))).collect()
@@ -112,7 +147,7 @@ fn both() -> Vec<Scenario> {
         },
         Scenario {
             name: "provider",
-            faults: &[Throttle, ProviderError, ProviderHang, ProviderReset],
+            faults: &[Throttle, ProviderError, ProviderHang, ProviderHangBefore, ProviderReset],
             every: second,
             ..QUIET
         },
@@ -121,12 +156,39 @@ fn both() -> Vec<Scenario> {
 }
 
 fn on_servers() -> Vec<Scenario> {
+    let second = Duration::from_secs(1);
     let broker = &[BrokerRestart, BrokerKill, BrokerCut, BrokerAlarm];
     vec![
         Scenario { name: "broker", faults: broker, share: 10, ..ON_SERVERS },
         Scenario { name: "store", faults: &[StoreRestart, StoreKill, StoreCut], ..ON_SERVERS },
         Scenario { name: "workers", faults: &[Workers], every: Duration::from_secs(2), ..ON_SERVERS },
+        Scenario { name: "spool", ..outages() },
+        Scenario { name: "disk", is_disk_small: true, ..outages() },
+        Scenario {
+            name: "cluster",
+            faults: &[NodeLoss],
+            every: 40 * second,
+            is_slow: true,
+            at_least: 130 * second,
+            is_clustered: true,
+            longest_gap: Some(15 * second),
+            ..ON_SERVERS
+        },
     ]
+}
+
+/// The broker is away, ingress dies on its spool.
+fn outages() -> Scenario {
+    let second = Duration::from_secs(1);
+    Scenario {
+        share: 10,
+        faults: &[BrokerOutage],
+        every: 15 * second,
+        is_slow: true,
+        at_least: 15 * second,
+        ingress_steps: &["spooling", "spooled", "accepted"],
+        ..ON_SERVERS
+    }
 }
 
 /// Everything at once. On servers without jumps of the clock, which the servers do not make with us.

@@ -15,8 +15,9 @@ use simulator::{Answer, Receipt, Receipts, Simulator, SimulatorConfig};
 use tempfile::TempDir;
 
 use super::Backend;
-use super::fault::Servers;
 use super::process::{Process, Start};
+use super::servers::Servers;
+use super::small_disk::SmallDisk;
 use super::toll::Toll;
 
 /// What goes out when the assistant is beyond reach.
@@ -33,6 +34,12 @@ pub(super) struct Plan {
     pub(super) sabotage: Option<&'static str>,
     /// Whether processes die at named steps, and at most at which visit.
     pub(super) step_visits: Option<u32>,
+    /// The steps at which ingress dies, and only ingress; empty where everybody may die.
+    pub(super) ingress_steps: &'static [&'static str],
+    /// Whether the spool has next to no room.
+    pub(super) is_disk_small: bool,
+    /// Whether RabbitMQ is a cluster of three.
+    pub(super) is_clustered: bool,
     /// How many texts the simulator must remember.
     pub(super) texts: u64,
     /// Decides who dies where.
@@ -54,6 +61,7 @@ pub(super) struct Site {
     plan: Plan,
     dice: StdRng,
     clock_offset_s: i64,
+    disk: Option<SmallDisk>,
     directory: TempDir,
 }
 
@@ -64,7 +72,8 @@ impl Site {
         let servers = match plan.backend {
             Backend::Embedded => None,
             Backend::Servers => {
-                Some(Arc::new(tokio::task::spawn_blocking(Servers::start).await.expect("it does not panic")))
+                let start = move || Servers::start(plan.is_clustered);
+                Some(Arc::new(tokio::task::spawn_blocking(start).await.expect("it does not panic")))
             }
         };
         let keep = usize::try_from(plan.texts * 4).unwrap_or(usize::MAX).max(20_000);
@@ -79,8 +88,10 @@ impl Site {
         std::fs::write(directory.path().join("switchboard.toml"), toml).expect("the configuration can be written");
         let dice = StdRng::seed_from_u64(plan.seed);
         let toll = Toll::default();
+        let disk = plan.is_disk_small.then(|| SmallDisk::at(&directory.path().join("data/spool")));
+        let (processes, clock_offset_s) = (Vec::new(), 0);
         let mut site =
-            Self { simulator, number, toll, servers, processes: Vec::new(), plan, dice, clock_offset_s: 0, directory };
+            Self { simulator, number, toll, servers, processes, plan, dice, clock_offset_s, disk, directory };
         site.let_clock_jump(0);
         site.start();
         site
@@ -126,6 +137,11 @@ impl Site {
         &self.processes[which % self.processes.len()]
     }
 
+    /// Ends ingress with `kill -9`; it is started again.
+    pub(super) fn kill_ingress(&self) {
+        self.processes.iter().filter(|process| process.role == "ingress").for_each(Process::kill);
+    }
+
     /// Starts or stops workers until there are `count`.
     pub(super) async fn have_workers(&mut self, count: usize) {
         loop {
@@ -165,7 +181,13 @@ impl Site {
             role,
             directory: self.directory.path().to_owned(),
             orders,
-            steps: if self.plan.step_visits.is_some() { steps(role) } else { Vec::new() },
+            longest_file_kib: self.disk.as_ref().and_then(SmallDisk::longest_file_kib).filter(|_| role == "ingress"),
+            steps: match self.plan.step_visits {
+                None => Vec::new(),
+                Some(_) if self.plan.ingress_steps.is_empty() => steps(role),
+                Some(_) if role == "ingress" => self.plan.ingress_steps.to_vec(),
+                Some(_) => Vec::new(),
+            },
             visits: self.plan.step_visits.unwrap_or_default(),
             dice: StdRng::seed_from_u64(self.dice.random()),
         };
@@ -193,8 +215,8 @@ fn free_port() -> u16 {
 
 fn configuration(directory: &Path, ingress: &str, simulator: &str, servers: Option<&Servers>) -> String {
     let accounts = SimulatorConfig::demo();
-    let (broker, store) =
-        servers.map_or(("embedded", "embedded"), |servers| (servers.rabbitmq.url(), servers.redis.url()));
+    let broker = servers.map_or("\"embedded\"".to_owned(), |servers| format!("{:?}", servers.broker_urls()));
+    let store = servers.map_or("embedded", |servers| servers.redis.url());
     let listen = ingress.trim_start_matches("http://");
     let data = directory.join("data");
     let (account, assistant) = (accounts.twilio.account_sid, accounts.watsonx.assistant_id);
@@ -204,7 +226,7 @@ fn configuration(directory: &Path, ingress: &str, simulator: &str, servers: Opti
 data_dir = "{data}"
 shutdown_grace = "5s"
 [broker]
-url = "{broker}"
+url = {broker}
 partitions = 8
 [store]
 url = "{store}"

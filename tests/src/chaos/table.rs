@@ -25,6 +25,8 @@ pub struct Row {
     pub accepted: u64,
     /// Texts refused or given up.
     pub refused: u64,
+    /// Answers of 503: neither broker nor spool had room.
+    pub turned_away: u64,
     /// Webhooks repeated although they were accepted.
     pub repeated: u64,
     /// What became of the texts.
@@ -33,6 +35,8 @@ pub struct Row {
     pub dead: u64,
     /// The longest time from a fault to the next text that went out.
     pub recovery: Duration,
+    /// The longest time in which nothing went out while people texted.
+    pub gap: Duration,
     /// The most resident memory of any process, in MiB.
     pub peak_mib: u64,
     /// How long it took.
@@ -43,7 +47,7 @@ pub struct Row {
     pub logs: Option<PathBuf>,
 }
 
-const HEAD: [&str; 18] = [
+const HEAD: [&str; 20] = [
     "scenario",
     "backend",
     "kill -9",
@@ -51,6 +55,7 @@ const HEAD: [&str; 18] = [
     "SIGTERM",
     "other faults",
     "texts",
+    "503",
     "repeated",
     "answered",
     "dead",
@@ -60,6 +65,7 @@ const HEAD: [&str; 18] = [
     "out of order",
     "asked twice",
     "recovery s",
+    "gap s",
     "peak MiB",
     "seconds",
 ];
@@ -104,7 +110,7 @@ fn sums(lines: &[Vec<String>]) -> Vec<String> {
     (0..HEAD.len())
         .map(|at| match at {
             0 => "sum".to_owned(),
-            2..=14 => sum(at),
+            2..=15 => sum(at),
             _ => String::new(),
         })
         .collect()
@@ -121,6 +127,7 @@ impl Row {
             self.terminations.to_string(),
             self.other_faults.to_string(),
             self.accepted.to_string(),
+            self.turned_away.to_string(),
             self.repeated.to_string(),
             findings.answered.to_string(),
             self.dead.to_string(),
@@ -130,6 +137,7 @@ impl Row {
             findings.out_of_order.to_string(),
             findings.asked_twice.to_string(),
             format!("{:.1}", self.recovery.as_secs_f64()),
+            format!("{:.1}", self.gap.as_secs_f64()),
             self.peak_mib.to_string(),
             format!("{:.0}", self.took.as_secs_f64()),
         ]

@@ -38,6 +38,8 @@ pub(super) struct Progress {
     pub(super) accepted: AtomicU64,
     /// Refused for good, with a 4xx.
     pub(super) refused: AtomicU64,
+    /// Answered with 503, for the time being.
+    pub(super) turned_away: AtomicU64,
     /// Webhooks posted again although they were accepted.
     pub(super) repeated: AtomicU64,
 }
@@ -79,7 +81,7 @@ impl Traffic {
             sleep_until(start + self.duration.mul_f64(share)).await;
             let text = Text::new(customer(conversation), &ours, body(conversation, number))
                 .with_id(format!("SM{:08x}{conversation:012x}{number:012x}", self.seed as u32));
-            let is_accepted = post(&phone, &text).await;
+            let is_accepted = post(&phone, &text, &progress.turned_away).await;
             let count = if is_accepted { &progress.accepted } else { &progress.refused };
             count.fetch_add(1, Ordering::Relaxed);
             if is_accepted {
@@ -100,14 +102,17 @@ impl Traffic {
 }
 
 /// Posts `text` until it is accepted or refused for good. Every try bears the same id.
-async fn post(phone: &Phone, text: &Text) -> bool {
+async fn post(phone: &Phone, text: &Text, turned_away: &AtomicU64) -> bool {
     let deadline = Instant::now() + GIVE_UP_AFTER;
     while Instant::now() < deadline {
         match phone.send(text.clone()).await {
             Ok(answer) if (200..300).contains(&answer.status) => return true,
             Ok(answer) if (400..500).contains(&answer.status) => return false,
             // Not durable, or nobody there: the provider, or the person, tries again.
-            Ok(_) | Err(_) => sleep(POSTED_AGAIN_AFTER).await,
+            answer => {
+                turned_away.fetch_add(u64::from(answer.is_ok_and(|answer| answer.status == 503)), Ordering::Relaxed);
+                sleep(POSTED_AGAIN_AFTER).await;
+            }
         }
     }
     false
