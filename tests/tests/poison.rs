@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 const CUSTOMERS: u16 = 40;
 const TEXTS: u32 = 5;
-const MOST_DEATHS: usize = 4;
+const MOST_DEATHS: usize = 6;
 const RESTARTS: usize = 30;
 
 /// Where a process works, as its arguments name it.
