@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::item::{Item, Suspicion};
@@ -30,6 +31,9 @@ const DEATHS_IN_COMPANY: u32 = 2;
 /// A message with so many deaths written down is a dead letter: all but the first ones were its own, alone. The very
 /// first, when it was no suspect yet, is not written down.
 const MOST_DEATHS: u32 = DEATHS_IN_COMPANY + 3;
+/// Before its first trial alone a process has lived this long, before the second twice as long, and so on. A message that
+/// ends processes ends them whenever it is handled; whoever kills one every few seconds hardly meets it then.
+const CALM: Duration = Duration::from_secs(2);
 /// How long it is remembered that a message was being handled: longer than a process stays down.
 const TTL: Duration = Duration::from_secs(72 * 60 * 60);
 /// How long a suspect waits for another one's trial before it asks again.
@@ -45,6 +49,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 pub(super) struct Suspects {
     stage: Stage,
     store: Option<(Arc<dyn Store>, PatientStore)>,
+    began_at: Instant,
     /// What is written down and not struck out yet.
     open: Mutex<HashSet<Key>>,
 }
@@ -73,7 +78,7 @@ impl Suspects {
     /// Without a store nothing is written down, and nobody is a suspect.
     pub(super) fn new(stage: Stage, store: Option<Arc<dyn Store>>, shutdown: &Shutdown) -> Self {
         let store = store.map(|store| (store.clone(), PatientStore::new(store, shutdown.clone())));
-        Self { stage, store, open: Mutex::default() }
+        Self { stage, store, began_at: Instant::now(), open: Mutex::default() }
     }
 
     /// Asks whether `item` may be handled; if it is a suspect, that is written down first.
@@ -107,10 +112,14 @@ impl Suspects {
         let deaths = record.as_ref().map_or(0, deaths);
         let alone = if deaths < DEATHS_IN_COMPANY { None } else { Some(ALONE.try_lock()) };
         let Ok(alone) = alone.transpose() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
+        let calm = CALM * (deaths + 1).saturating_sub(DEATHS_IN_COMPANY);
         if deaths >= MOST_DEATHS {
             self.count("crashing");
             let detail = format!("a process ended {} times while it handled this message", deaths + 1);
             return Ok(Verdict::Crashing(Reason::new("crashing", detail), self.begin(key, alone)));
+        }
+        if self.began_at.elapsed() < calm {
+            return Ok(Verdict::Later(LOOK_AGAIN));
         }
         let expect = Expect::unchanged(record.as_ref());
         let next = Write::put(key.clone(), expect, (deaths + 1).to_string(), TTL);
