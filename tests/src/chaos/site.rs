@@ -66,6 +66,16 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// Whether it spools on a small disk.
+    pub(super) fn has_small_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Whether that disk is full.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk.as_ref().is_some_and(SmallDisk::is_full)
+    }
+
     /// Builds it and starts its processes; nobody waits until they are ready.
     pub(super) async fn open(plan: Plan) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");

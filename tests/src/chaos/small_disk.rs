@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Some ninety texts.
-const SIZE_KIB: u64 = 64;
+/// Some forty-five texts.
+const SIZE_KIB: u64 = 32;
+/// It counts as full when no page is left for another segment.
+const FULL_BYTES: u64 = (SIZE_KIB - 8) * 1024;
 
 /// A small disk below one directory; it goes when dropped.
 #[derive(Debug)]
@@ -27,6 +29,24 @@ impl SmallDisk {
     pub(super) fn longest_file_kib(&self) -> Option<u64> {
         self.mounted.is_none().then_some(SIZE_KIB / 4)
     }
+}
+
+impl SmallDisk {
+    /// Whether nothing more fits on it; where it is only a limit on files, nobody knows.
+    pub(super) fn is_full(&self) -> bool {
+        self.mounted.as_ref().is_none_or(|path| bytes_below(path) >= FULL_BYTES)
+    }
+}
+
+/// The lengths of all files below `path`; what vanishes meanwhile counts nothing.
+fn bytes_below(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 impl Drop for SmallDisk {
