@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::logs::log_if_asked;
 use crate::servers;
 
 /// Long enough for a busy machine, short enough to notice that something hangs.
@@ -165,9 +166,7 @@ impl House {
     /// # Panics
     /// When it cannot be built.
     pub async fn open(blueprint: Blueprint) -> Self {
-        if let Some(filter) = servers::environment("TEST_LOG") {
-            common::telemetry::init_logs(&filter, common::telemetry::LogFormat::Text);
-        }
+        log_if_asked();
         let simulator = Simulator::start(SimulatorConfig::demo()).await.expect("the simulator starts");
         let ingress = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let operations = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

@@ -6,6 +6,7 @@
 pub mod chaos;
 pub mod conformance;
 pub mod house;
+pub mod logs;
 pub mod samples;
 pub mod servers;
 pub mod traffic;

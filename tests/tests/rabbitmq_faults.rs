@@ -15,6 +15,7 @@ use common::broker::{
 use common::failure::FailureKind;
 use common::message::{Body, ConversationKey, Envelope};
 use common::shutdown::Shutdown;
+use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::RabbitMqServer;
 use tokio::sync::watch;
@@ -73,10 +74,13 @@ impl Traffic {
 
     /// Returns once `more` messages were confirmed and handled from now on.
     async fn flows(&mut self, more: u64) {
-        for count in [&mut self.confirmed, &mut self.handled] {
-            let goal = *count.borrow() + more;
-            let reached = timeout(COMES_BACK_WITHIN, count.wait_for(|count| *count >= goal)).await;
-            reached.expect("traffic resumes").unwrap();
+        for (what, count) in [("confirmed", &mut self.confirmed), ("handled", &mut self.handled)] {
+            let before = *count.borrow();
+            let reached = async { count.wait_for(|count| *count >= before + more).await.map(drop) };
+            let Ok(reached) = timeout(COMES_BACK_WITHIN, reached).await else {
+                panic!("{what}: {before} before, {} now", *count.borrow())
+            };
+            reached.unwrap();
         }
     }
 
@@ -176,6 +180,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn server() -> Arc<RabbitMqServer> {
+    log_if_asked();
     Arc::new(tokio::task::spawn_blocking(RabbitMqServer::start).await.unwrap().unwrap())
 }
 

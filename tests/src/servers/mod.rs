@@ -5,6 +5,7 @@
 
 mod rabbitmq;
 mod redis;
+mod wire;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 
 pub use self::rabbitmq::{RabbitMqCluster, RabbitMqServer, Release};
 pub use self::redis::RedisServer;
+pub use self::wire::Wire;
 
 /// The URL of a RabbitMQ that all tests of this process may use, each with its own prefix.
 ///

@@ -1,6 +1,7 @@
 //! What a subscription hands out, and how that is settled.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,12 +9,16 @@ use lapin::Acker;
 use lapin::options::BasicAckOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::DropGuard;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::publish::Publisher;
 use crate::broker::{Delivery, Outgoing, Settler, Subscription};
 use crate::failpoint::{Step, reach};
 use crate::failure::Failure;
+
+/// How long an acknowledgement may take to leave.
+const ACK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A delivery as it came off a channel.
 pub(super) struct Taken {
@@ -55,6 +60,8 @@ impl Subscription for RabbitSubscription {
 pub(super) struct Settle {
     pub(super) acker: Acker,
     pub(super) publisher: Arc<Publisher>,
+    /// Cancelled when the channel ends; cancelling it ends the channel.
+    pub(super) ended: CancellationToken,
 }
 
 #[async_trait]
@@ -68,9 +75,13 @@ impl Settler for Settle {
             self.publisher.publish(effects).await?;
             reach(Step::Published);
         }
-        // An acknowledgement that comes too late is no failure: the message is handed out again.
-        if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {
-            tracing::debug!("a delivery was no longer ours when it was settled");
+        // An acknowledgement that comes too late is no failure: the message is handed out again. lapin never answers one
+        // that it took just when its connection ended, so we do not wait for longer than the channel lives.
+        let acknowledging = timeout(ACK_DEADLINE, self.acker.ack(BasicAckOptions::default()));
+        match self.ended.run_until_cancelled(acknowledging).await {
+            Some(Ok(Ok(true))) => {}
+            Some(Ok(_)) | None => tracing::debug!("a delivery was no longer ours when it was settled"),
+            Some(Err(_)) => self.ended.cancel(),
         }
         Ok(())
     }

@@ -148,13 +148,20 @@ async fn pump(
     // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
     let streams = consumers.iter().map(|consumer| consumer.clone().map(Some).chain(stream::iter([None])));
     let mut merged = stream::select_all(streams);
-    while let Some(Some(taken)) = merged.next().await {
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    loop {
+        let taken = match ended.run_until_cancelled(merged.next()).await {
+            None => return "acknowledgements do not leave".to_owned(),
+            Some(Some(Some(taken))) => taken,
+            Some(_) => return "the broker ended a consumer".to_owned(),
+        };
         match taken {
             Ok(delivery) => {
                 let taken = Taken {
                     redeliveries: redeliveries(&delivery.properties, delivery.redelivered),
                     payload: delivery.data.into(),
-                    settler: Settle { acker: delivery.acker, publisher: Arc::clone(publisher) },
+                    settler: Settle { acker: delivery.acker, publisher: publisher.clone(), ended: ended.clone() },
                 };
                 if deliveries.send(taken).is_err() {
                     return "nobody takes deliveries any more".to_owned();
@@ -163,7 +170,6 @@ async fn pump(
             Err(error) => return error.to_string(),
         }
     }
-    "the broker ended a consumer".to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,98 @@
+//! Connections to RabbitMQ that are cut, again and again, while many conversations are being acknowledged: no lane waits
+//! for ever for what a dead connection owes it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::broker::rabbitmq::RabbitMq;
+use common::broker::{Broker, Decision, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run};
+use common::message::{Body, ConversationKey, Envelope};
+use common::shutdown::Shutdown;
+use tests::logs::log_if_asked;
+use tests::samples::text_from;
+use tests::servers::{Wire, shared_amqp_url};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+const CONVERSATIONS: u16 = 48;
+const CUTS: usize = 20;
+/// Between two cuts.
+const HANDLED_MEANWHILE: u64 = 300;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Which numbers each conversation's handler saw, and how many of them were new to it.
+#[derive(Default)]
+struct Seen {
+    numbers: Mutex<BTreeMap<ConversationKey, Vec<u32>>>,
+    count: watch::Sender<u64>,
+}
+
+#[async_trait]
+impl Handler for Seen {
+    async fn handle(&self, envelope: &mut Envelope) -> Decision {
+        let Body::Inbound(inbound) = &envelope.body else { panic!("not a text") };
+        let number = inbound.text.expose().parse().unwrap();
+        let mut seen = self.numbers.lock().unwrap();
+        let numbers = seen.entry(envelope.key()).or_default();
+        if !numbers.contains(&number) {
+            numbers.push(number);
+            self.count.send_modify(|count| *count += 1);
+        }
+        Decision::done(Outcome::Answered)
+    }
+}
+
+/// Publishes the numbers of one conversation, each until it is confirmed, until `stop`; returns how many.
+async fn publish(broker: Arc<RabbitMq>, customer: u16, stop: CancellationToken) -> u32 {
+    let mut number = 0;
+    while !stop.is_cancelled() {
+        let text = text_from(customer, number, &number.to_string());
+        let outgoing = Outgoing::new(Destination::Work(Stage::Inbound), &text);
+        number += u32::from(broker.publish(std::slice::from_ref(&outgoing)).await.is_ok());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    number
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_no_conversation_stops_for_good_when_connections_are_cut_while_it_is_acknowledged() {
+    log_if_asked();
+    let wire = Wire::to(shared_amqp_url()).await.unwrap();
+    let topology = Topology::new(&format!("cuts-{}", uuid::Uuid::new_v4().simple()), 4);
+    let consuming = Arc::new(RabbitMq::new(vec![wire.url(shared_amqp_url()).into()], topology.clone()));
+    let publishing = Arc::new(RabbitMq::new(vec![shared_amqp_url().into()], topology));
+    let (handler, shutdown, stop) =
+        (Arc::new(Seen::default()), Shutdown::new(Duration::ZERO), CancellationToken::new());
+    let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
+    let running = tokio::spawn(run(consuming, Stage::Inbound, handler.clone(), options, shutdown.clone()));
+    let publishers: Vec<_> = (0..CONVERSATIONS)
+        .map(|customer| tokio::spawn(publish(Arc::clone(&publishing), customer, stop.clone())))
+        .collect();
+
+    let mut count = handler.count.subscribe();
+    let mut reaches = async |goal: u64| {
+        let reached = timeout(DEADLINE, count.wait_for(|count| *count >= goal)).await.is_ok();
+        assert!(reached, "{} of {goal} were handled", *handler.count.borrow());
+    };
+    for _ in 0..CUTS {
+        let handled = *handler.count.borrow();
+        reaches(handled + HANDLED_MEANWHILE).await;
+        wire.cut();
+    }
+    stop.cancel();
+    let mut total = 0;
+    for publisher in publishers {
+        total += u64::from(publisher.await.unwrap());
+    }
+    reaches(total).await;
+    shutdown.start();
+    running.await.unwrap();
+    for numbers in handler.numbers.lock().unwrap().values() {
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    }
+}
