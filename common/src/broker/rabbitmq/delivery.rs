@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lapin::Acker;
 use lapin::options::BasicAckOptions;
+use lapin::types::DeliveryTag;
+use lapin::{Acker, Channel};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -58,7 +59,11 @@ impl Subscription for RabbitSubscription {
 
 /// Publishes, then acknowledges on the delivery's own channel.
 pub(super) struct Settle {
+    /// Knows whether the channel still lives.
     pub(super) acker: Acker,
+    /// The delivery's own channel, and its place there.
+    pub(super) channel: Arc<Channel>,
+    pub(super) tag: DeliveryTag,
     pub(super) publisher: Arc<Publisher>,
     /// Cancelled when the channel ends; cancelling it ends the channel.
     pub(super) ended: CancellationToken,
@@ -75,12 +80,13 @@ impl Settler for Settle {
             self.publisher.publish(effects).await?;
             reach(Step::Published);
         }
-        // An acknowledgement that comes too late is no failure: the message is handed out again. lapin never answers one
-        // that it took just when its connection ended, so we do not wait for longer than the channel lives.
-        let acknowledging = timeout(ACK_DEADLINE, self.acker.ack(BasicAckOptions::default()));
+        // An acknowledgement that comes too late is no failure: the message is handed out again. lapin's `Acker` starts a
+        // task for each, and never answers one that it took just when its connection ended; so not by it, and we do not
+        // wait for longer than the channel lives.
+        let acknowledging = timeout(ACK_DEADLINE, self.channel.basic_ack(self.tag, BasicAckOptions::default()));
         match self.ended.run_until_cancelled(acknowledging).await {
-            Some(Ok(Ok(true))) => {}
-            Some(Ok(_)) | None => tracing::debug!("a delivery was no longer ours when it was settled"),
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(_))) | None => tracing::debug!("a delivery was no longer ours when it was settled"),
             Some(Err(_)) => self.ended.cancel(),
         }
         Ok(())

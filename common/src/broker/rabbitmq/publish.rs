@@ -1,9 +1,12 @@
 //! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every call with a deadline.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::sync::Semaphore;
@@ -51,11 +54,16 @@ pub(super) struct Publisher {
     topology: Topology,
     clock: Clock,
     window: Semaphore,
-    /// Held while messages are handed to lapin: it counts a message and sends it in two steps, so that two senders at
+    /// Held while messages are handed to lapin: it counts a message and queues it in two steps, so that two senders at
     /// once could each be given the other's confirm.
-    turn: tokio::sync::Mutex<()>,
+    turn: Mutex<()>,
     channel: Mutex<Option<Channel>>,
+    /// Held while a channel is opened, so that all who found none share the one.
+    opening: tokio::sync::Mutex<()>,
 }
+
+/// A message on its way to the socket.
+type Sending<'a> = MaybeDone<BoxFuture<'a, lapin::Result<PublisherConfirm>>>;
 
 /// A message ready to go.
 struct Ready<'a> {
@@ -69,7 +77,8 @@ struct Ready<'a> {
 impl Publisher {
     pub(super) fn new(link: Link, topology: Topology, clock: Clock) -> Self {
         let window = Semaphore::new(WINDOW as usize);
-        Self { link, topology, clock, window, turn: tokio::sync::Mutex::new(()), channel: Mutex::new(None) }
+        let opening = tokio::sync::Mutex::default();
+        Self { link, topology, clock, window, turn: Mutex::default(), channel: Mutex::default(), opening }
     }
 
     /// See [`crate::broker::Broker::publish`].
@@ -132,13 +141,14 @@ impl Publisher {
             // All permits at once, so that two calls cannot wait for each other's.
             let closed = |_| Failure::transient("the publisher is closed");
             let _permits = self.window.acquire_many(size).await.map_err(closed)?;
-            let (channel, confirms) = self.send(connection, batch).await?;
+            // Until the last confirm, so that a channel whose place was taken over stays open for it.
+            let channel = self.channel(connection).await?;
             let mut result = Ok(());
-            for confirm in confirms {
-                result = result.and(self.confirmed(confirm).await);
+            for mut sending in self.hand_over(&channel, batch) {
+                (&mut sending).await;
+                let sent = Pin::new(&mut sending).take_output();
+                result = result.and(self.confirmed(sent).await);
             }
-            // Until here, so that a channel whose place was taken over stays open for its last confirms.
-            drop(channel);
             result?;
         }
         Ok(())
@@ -153,27 +163,30 @@ impl Publisher {
         Ok(connection)
     }
 
-    async fn send(
-        &self,
-        connection: &Connection,
-        batch: &[Ready<'_>],
-    ) -> Result<(Channel, Vec<PublisherConfirm>), Failure> {
-        let _turn = self.turn.lock().await;
-        let channel = self.channel(connection).await?;
+    /// Hands `batch` to lapin in its order, and waits for nothing: so whatever is published at the same time leaves in one
+    /// write. lapin queues a message when the future that publishes it is polled for the first time.
+    fn hand_over<'a>(&self, channel: &'a Channel, batch: &'a [Ready<'_>]) -> Vec<Sending<'a>> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let mut confirms = Vec::with_capacity(batch.len());
-        for Ready { key: _, route: Route { exchange, key }, properties, payload } in batch {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let queued = |Ready { key: _, route: Route { exchange, key }, properties, payload }: &'a Ready<'_>| {
             let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
-            let sent = channel.basic_publish(exchange, key, options, payload, properties.clone()).await;
-            confirms.push(sent.map_err(|error| self.failed(&error))?);
-        }
-        Ok((channel, confirms))
+            let publishing = channel.basic_publish(exchange, key, options, payload, properties.clone());
+            let mut sending: Sending<'_> = maybe_done(publishing.boxed());
+            // Not yet written, most likely: that is waited for with the confirm.
+            let _written = (&mut sending).now_or_never();
+            sending
+        };
+        batch.iter().map(queued).collect()
     }
 
     /// The confirming channel; a new one when the old one or its connection was lost.
     async fn channel(&self, connection: &Connection) -> Result<Channel, Failure> {
-        let usable = self.slot().clone().filter(|channel| channel.status().connected());
-        if let Some(channel) = usable {
+        let usable = || self.slot().clone().filter(|channel| channel.status().connected());
+        if let Some(channel) = usable() {
+            return Ok(channel);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(channel) = usable() {
             return Ok(channel);
         }
         let unopened = |error| failure::of_setup("cannot open a channel", &error);
@@ -183,7 +196,12 @@ impl Publisher {
         Ok(channel)
     }
 
-    async fn confirmed(&self, confirm: PublisherConfirm) -> Result<(), Failure> {
+    async fn confirmed(&self, sent: Option<lapin::Result<PublisherConfirm>>) -> Result<(), Failure> {
+        let confirm = match sent {
+            Some(Ok(confirm)) => confirm,
+            Some(Err(error)) => return Err(self.failed(&error)),
+            None => return Err(Failure::unknown("the message was not written")),
+        };
         match confirm.await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             // Taken, and dropped at once: no queue is bound. RabbitMQ acknowledges that too.

@@ -90,7 +90,7 @@ impl Consumer {
         match self.consume(open).await {
             Ok(()) => {
                 consumes();
-                pump(&open.consumers, &self.publisher, deliveries).await
+                pump(open, &self.publisher, deliveries).await
             }
             Err(failure) => failure.to_string(),
         }
@@ -140,15 +140,11 @@ impl Open {
 }
 
 /// Hands deliveries on until a consumer ends, and tells why it did. Each partition's stay in order.
-async fn pump(
-    consumers: &[lapin::Consumer],
-    publisher: &Arc<Publisher>,
-    deliveries: &mpsc::UnboundedSender<Taken>,
-) -> String {
+async fn pump(open: &Open, publisher: &Arc<Publisher>, deliveries: &mpsc::UnboundedSender<Taken>) -> String {
     // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
-    let streams = consumers.iter().map(|consumer| consumer.clone().map(Some).chain(stream::iter([None])));
+    let streams = open.consumers.iter().map(|consumer| consumer.clone().map(Some).chain(stream::iter([None])));
     let mut merged = stream::select_all(streams);
-    let ended = CancellationToken::new();
+    let (channel, ended) = (Arc::new(open.channel.clone()), CancellationToken::new());
     let _ended = ended.clone().drop_guard();
     loop {
         let taken = match ended.run_until_cancelled(merged.next()).await {
@@ -161,7 +157,13 @@ async fn pump(
                 let taken = Taken {
                     redeliveries: redeliveries(&delivery.properties, delivery.redelivered),
                     payload: delivery.data.into(),
-                    settler: Settle { acker: delivery.acker, publisher: publisher.clone(), ended: ended.clone() },
+                    settler: Settle {
+                        acker: delivery.acker,
+                        channel: Arc::clone(&channel),
+                        tag: delivery.delivery_tag,
+                        publisher: Arc::clone(publisher),
+                        ended: ended.clone(),
+                    },
                 };
                 if deliveries.send(taken).is_err() {
                     return "nobody takes deliveries any more".to_owned();
