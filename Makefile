@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check deny compose-test
+.PHONY: help demo up test chaos bench-micro check deny compose-test
 
 # Version 2 is a plug-in of docker; the one before it was a program of its own.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -14,14 +14,18 @@ demo: ## run Switchboard with a simulated provider and a phone in the browser
 up: ## the same with RabbitMQ and Redis, in containers
 	$(COMPOSE) up --build
 
-test: ## run every test, with private RabbitMQ and Redis servers and the providers' own SDKs
+test: ## run every test and each bench once, with private RabbitMQ and Redis servers and the providers' own SDKs
 	scripts/sdk-venv
 	@scripts/newer-rabbitmq install || echo "make test: what needs a newer RabbitMQ will NOT be tested"
 	scripts/test-servers run cargo test --workspace --locked
+	cargo test --workspace --locked --bench '*'
 
 chaos: ## the whole fault suite: kill everything under traffic and count; options in CHAOS="--seed 7 --scenario kills"
 	scripts/test-servers install
 	cargo run --locked -p tests --bin chaos -- $(CHAOS)
+
+bench-micro: ## criterion benches of the pure hot paths; one of them or options in MICRO="twilio --save-baseline before"
+	cargo bench --locked -p common -p worker -p sender --bench '*' -- $(MICRO)
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check

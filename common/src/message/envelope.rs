@@ -210,17 +210,25 @@ impl Envelope {
     /// # Errors
     /// [`Unreadable`] when it is no envelope, or one of a newer release.
     pub fn decode(payload: &[u8]) -> Result<Self, Unreadable> {
+        match serde_json::from_slice::<Self>(payload) {
+            Ok(envelope) if envelope.schema <= SCHEMA => Ok(envelope),
+            Ok(envelope) => Err(Unreadable::Newer { found: envelope.schema }),
+            Err(error) => Err(Unreadable::because(payload, &error)),
+        }
+    }
+}
+
+impl Unreadable {
+    /// Why `payload` was refused with `error`: a newer release may have changed anything but the schema's place.
+    fn because(payload: &[u8], error: &serde_json::Error) -> Self {
         #[derive(Deserialize)]
         struct Version {
             schema: u16,
         }
-        let shape =
-            |e: serde_json::Error| Unreadable::Shape { category: e.classify(), line: e.line(), column: e.column() };
-        let Version { schema } = serde_json::from_slice(payload).map_err(shape)?;
-        if schema > SCHEMA {
-            return Err(Unreadable::Newer { found: schema });
+        match serde_json::from_slice(payload) {
+            Ok(Version { schema }) if schema > SCHEMA => Self::Newer { found: schema },
+            _ => Self::Shape { category: error.classify(), line: error.line(), column: error.column() },
         }
-        serde_json::from_slice(payload).map_err(shape)
     }
 }
 
@@ -236,5 +244,32 @@ impl Conversation {
     #[must_use]
     pub fn new(customer: PhoneNumber, ours: PhoneNumber) -> Self {
         Self { customer, ours }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"{"schema":1,"id":"5f0c3d1e-58a1-5b0e-9d3f-2f6f4a8f1c11","integration":"support",
+        "conversation":{"customer":"+13035550199","ours":"+17205550100"},"accepted_at":"2025-06-01T12:00:00Z",
+        "trace":"","body":{"type":"inbound","provider_message_id":"SM1","text":"Hi"}}"#;
+
+    #[test]
+    fn a_newer_schema_is_told_whether_or_not_its_shape_is_still_ours() {
+        assert!(Envelope::decode(TEXT.as_bytes()).is_ok());
+        for changed in [TEXT.to_owned(), TEXT.replace("inbound", "video"), r#"{"schema":1}"#.to_owned()] {
+            let newer = changed.replace(r#""schema":1"#, r#""schema":7"#);
+            let found = Envelope::decode(newer.as_bytes());
+            assert!(matches!(found, Err(Unreadable::Newer { found: 7 })), "{newer}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_told_by_its_place() {
+        for text in ["", "{", "[]", "7", r#"{"schema":"1"}"#, r#"{"schema":70000}"#, r#"{"schema":1}"#] {
+            let found = Envelope::decode(text.as_bytes());
+            assert!(matches!(found, Err(Unreadable::Shape { line: 0 | 1, .. })), "{text}: {found:?}");
+        }
     }
 }

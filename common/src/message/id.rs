@@ -48,7 +48,7 @@ impl fmt::Debug for MessageId {
 
 /// An integration's name: it stands in the webhook URL.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct IntegrationId(String);
 
 /// The text cannot name an integration.
@@ -62,9 +62,7 @@ impl IntegrationId {
     /// # Errors
     /// [`InvalidIntegrationId`] for anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidIntegrationId> {
-        let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        let fits = (1..=64).contains(&text.len()) && text.bytes().all(is_allowed);
-        fits.then(|| Self(text.to_owned())).ok_or(InvalidIntegrationId)
+        is_integration_id(text).then(|| Self(text.to_owned())).ok_or(InvalidIntegrationId)
     }
 
     /// The id as text.
@@ -74,10 +72,15 @@ impl IntegrationId {
     }
 }
 
+fn is_integration_id(text: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
 impl TryFrom<String> for IntegrationId {
     type Error = InvalidIntegrationId;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
+        if is_integration_id(&text) { Ok(Self(text)) } else { Err(InvalidIntegrationId) }
     }
 }
 

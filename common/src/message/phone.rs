@@ -72,15 +72,18 @@ impl PhoneNumber {
 }
 
 fn parse_e164(text: &str) -> Result<PhoneNumber, InvalidPhoneNumber> {
-    let digits: String = text.chars().filter(|c| c.is_ascii_digit()).collect();
-    let is_spelled_usually = text.chars().all(|c| c.is_ascii_digit() || "+ -().".contains(c));
+    let mut number = String::with_capacity(text.len());
+    number.push('+');
+    number.extend(text.chars().filter(char::is_ascii_digit));
+    let digits = number.len() - 1;
+    let is_spelled_usually = text.chars().all(|c| matches!(c, '0'..='9' | '+' | ' ' | '-' | '(' | ')' | '.'));
     let plus_signs = text.matches('+').count();
     // Numbering plans change faster than their metadata: shape decides here, validity is the provider's business.
     // https://www.itu.int/rec/T-REC-E.164 allows 15 digits.
-    if !is_spelled_usually || plus_signs != 1 || !(7..=15).contains(&digits.len()) || digits.starts_with('0') {
+    if !is_spelled_usually || plus_signs != 1 || !(7..=15).contains(&digits) || number.starts_with("+0") {
         return Err(InvalidPhoneNumber);
     }
-    Ok(PhoneNumber(format!("+{digits}")))
+    Ok(PhoneNumber(number))
 }
 
 fn is_short_code(text: &str) -> bool {

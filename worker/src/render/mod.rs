@@ -3,6 +3,8 @@
 mod choice;
 mod split;
 
+use std::borrow::Cow;
+
 use common::message::MessageText;
 
 use crate::assistant::{ChoiceList, Item};
@@ -26,7 +28,7 @@ pub(crate) fn render(items: &[Item], max_units: usize) -> Rendered {
         match item {
             Item::Text(text) => blocks.push(words(text)),
             Item::Options(list) | Item::Suggestions(list) => {
-                blocks.push(list_lines(list, choices.len()));
+                blocks.push(list_lines(list, choices.len()).into());
                 choices.extend(list.choices.iter().cloned());
             }
             Item::Other { response_type } => {
@@ -48,15 +50,17 @@ pub(crate) fn render(items: &[Item], max_units: usize) -> Rendered {
 
 /// The words as they go into a text message: one kind of line end, nothing around them.
 /// (Markup becomes plain text here.)
-fn words(text: &MessageText) -> String {
-    text.expose().replace("\r\n", "\n").replace('\r', "\n").trim().to_owned()
+fn words(text: &MessageText) -> Cow<'_, str> {
+    let text = text.expose().trim();
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() }
 }
 
 /// The title, the description, then a numbered line for each choice; the first number follows `shown_before`.
 fn list_lines(list: &ChoiceList, shown_before: usize) -> String {
     let heading = [Some(&list.title), list.description.as_ref()].into_iter().flatten().map(words);
-    let numbered =
-        (shown_before + 1..).zip(&list.choices).map(|(number, choice)| format!("{number}. {}", words(&choice.label)));
+    let numbered = (shown_before + 1..)
+        .zip(&list.choices)
+        .map(|(number, choice)| format!("{number}. {}", words(&choice.label)).into());
     heading.filter(|line| !line.is_empty()).chain(numbered).collect::<Vec<_>>().join("\n")
 }
 

@@ -5,8 +5,12 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// No answer becomes more texts than this: nobody reads on, and cutting takes time that grows with the square.
+/// No answer becomes more texts than this: nobody reads on.
 pub(super) const MAX_PARTS: usize = 100;
+
+/// How many characters beyond the last possible cut are looked at: more than a URL's scheme has, and than stand between
+/// a full stop and the letter that tells whether it ended a sentence.
+const LOOKAHEAD_CHARS: usize = 64;
 
 /// Cuts `text` into parts of at most `max_units` UTF-16 code units, as providers count them (Twilio error 21617); at
 /// least 2, the length of the longest character. White space at cuts and ends is dropped, and so is what comes after
@@ -32,20 +36,24 @@ fn head(text: &str, max_chars: usize) -> &str {
 /// Where the first part of `text` ends, a byte offset greater than 0. `text` does not start with white space.
 fn cut(text: &str, max_units: usize) -> usize {
     let limit = fitting(text, max_units, text.char_indices().map(|(at, c)| at + c.len_utf8()));
-    if limit == text.len() {
+    let (_, beyond) = text.split_at(limit);
+    if beyond.is_empty() {
         return limit;
     }
     // White space may stand beyond the limit: it is dropped.
-    let reach = |at: &usize| text.get(..*at).is_some_and(|head| head.trim_end().len() <= limit);
+    let reach = limit + beyond.len() - beyond.trim_start().len();
+    let (within, beyond) = text.split_at(reach);
+    // Not the whole text, or the time that all cuts take would grow with the square of its length.
+    let (text, _) = text.split_at(reach + head(beyond, LOOKAHEAD_CHARS).len());
     let urls = urls(text);
     let is_outside_urls = |at: &usize| !urls.iter().any(|url| url.start < *at && *at < url.end);
     let last = |cuts: &mut dyn Iterator<Item = usize>| {
-        cuts.take_while(reach).filter(|at| *at > 0 && is_outside_urls(at)).last()
+        cuts.take_while(|at| *at <= reach).filter(|at| *at > 0 && is_outside_urls(at)).last()
     };
-    last(&mut text.match_indices("\n\n").map(|(at, _)| at))
-        .or_else(|| last(&mut text.match_indices('\n').map(|(at, _)| at)))
+    last(&mut within.match_indices("\n\n").map(|(at, _)| at))
+        .or_else(|| last(&mut within.match_indices('\n').map(|(at, _)| at)))
         .or_else(|| last(&mut text.split_sentence_bound_indices().map(|(at, _)| at)))
-        .or_else(|| last(&mut text.match_indices(char::is_whitespace).map(|(at, _)| at)))
+        .or_else(|| last(&mut within.match_indices(char::is_whitespace).map(|(at, _)| at)))
         .or_else(|| last(&mut text.grapheme_indices(true).map(|(at, _)| at)))
         .unwrap_or_else(|| inside_url(text, max_units, limit))
 }
@@ -124,6 +132,14 @@ mod tests {
         let text = "Look文https://example.com/?A=1&b=2. Then go";
         assert_eq!(split(text, 30, usize::MAX), ["Look文", "https://example.com/?A=1&b=2.", "Then go"]);
         assert_eq!(split("https://example.com/abc", 12, usize::MAX), ["https://exam", "ple.com/abc"]);
+    }
+
+    #[test]
+    fn a_url_that_only_begins_before_the_end_of_a_part_is_seen() {
+        let url = format!("https://example.com/{}", "a".repeat(200));
+        for before in (222..=230).map(|length| "x".repeat(length)) {
+            assert_eq!(split(&format!("{before}{url}"), 230, usize::MAX), [before, url.clone()]);
+        }
     }
 
     #[test]
