@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check deny compose-test
+.PHONY: help demo up test chaos bench check deny compose-test
 
 # Version 2 is a plug-in of docker; the one before it was a program of its own.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -22,6 +22,11 @@ test: ## run every test, with private RabbitMQ and Redis servers and the provide
 chaos: ## the whole fault suite: kill everything under traffic and count; options in CHAOS="--seed 7 --scenario kills"
 	scripts/test-servers install
 	cargo run --locked -p tests --bin chaos -- $(CHAOS)
+
+bench: ## measure against floors of the same run; scenarios and options in BENCH="ingress --rounds 9"
+	scripts/test-servers install
+	cargo build --release --locked -p cli -p bench
+	scripts/test-servers run target/release/bench --date "$$(date -u +%F)" $(BENCH)
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check
