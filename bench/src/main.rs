@@ -11,6 +11,7 @@ mod machine;
 mod meter;
 mod pace;
 mod queues;
+mod records;
 mod report;
 mod role;
 mod scenario;

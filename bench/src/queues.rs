@@ -1,9 +1,15 @@
 //! The queues that ours and the floors share: emptied between measurements, and the source of the floors' bytes.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use common::broker::{Stage, Topology};
-use lapin::options::{BasicGetOptions, QueuePurgeOptions};
+use futures_util::StreamExt as _;
+use futures_util::stream::select_all;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueuePurgeOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::time::timeout;
 
 /// The default of `broker.partitions`.
 pub(crate) const PARTITIONS: u16 = 64;
@@ -13,7 +19,7 @@ pub(crate) const PARTITIONS: u16 = 64;
 pub(crate) struct Queues {
     channel: Channel,
     topology: Topology,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Queues {
@@ -24,7 +30,7 @@ impl Queues {
     pub(crate) async fn open(amqp_url: &str, prefix: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp_url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        Ok(Self { channel, topology: Topology::new(prefix, PARTITIONS), _connection: connection })
+        Ok(Self { channel, topology: Topology::new(prefix, PARTITIONS), connection })
     }
 
     /// Throws away what lies in the inbound and outbound partitions.
@@ -38,19 +44,24 @@ impl Queues {
         Ok(())
     }
 
-    /// Takes one message of the inbound partitions out, and returns its payload.
+    /// Takes one message of `stage`, as soon as there is one, and returns its payload. What else was handed out goes back.
     ///
     /// # Errors
-    /// When none is there.
-    pub(crate) async fn take_inbound(&self) -> anyhow::Result<String> {
+    /// When none came within `deadline`.
+    pub(crate) async fn take(&self, stage: Stage, deadline: Duration) -> anyhow::Result<String> {
+        let channel = self.connection.create_channel().await?;
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let mut consumers = Vec::new();
         for partition in 0..PARTITIONS {
-            let name = self.topology.queue(Stage::Inbound, partition);
-            let got = self.channel.basic_get(name.as_str().into(), BasicGetOptions { no_ack: true }).await?;
-            if let Some(message) = got {
-                return String::from_utf8(message.delivery.data).context("an envelope is JSON");
-            }
+            let name = self.topology.queue(stage, partition);
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            consumers.push(channel.basic_consume(name.as_str().into(), "".into(), options, arguments).await?);
         }
-        anyhow::bail!("no message lies in the inbound queues")
+        let mut deliveries = select_all(consumers);
+        let first = timeout(deadline, deliveries.next()).await;
+        let first = first.ok().flatten().with_context(|| format!("no message came to {}", stage.as_str()))??;
+        channel.close(200, "done".into()).await?;
+        String::from_utf8(first.data).context("an envelope is JSON")
     }
 
     fn names(&self) -> impl Iterator<Item = String> {

@@ -42,7 +42,7 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Writes its configuration: defaults, but for what a bench needs otherwise. `extra` is TOML that goes first.
+    /// Writes its configuration: defaults, but for what a bench needs otherwise.
     ///
     /// # Errors
     /// When there is no room on disk or no port.
@@ -53,6 +53,14 @@ impl Installation {
         fs::write(directory.path().join("dialogue.toml"), DIALOGUE)?;
         let public_url = format!("http://{listen}");
         Ok(Self { binary: binary.to_owned(), directory, public_url, provider })
+    }
+
+    /// Where webhooks arrive.
+    ///
+    /// # Errors
+    /// Never: the URL was made of an address.
+    pub(crate) fn target(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.public_url.trim_start_matches("http://").parse()?)
     }
 
     /// Starts the subcommand `role`, and returns once it is ready.
@@ -165,7 +173,7 @@ base_url = "http://{provider}"
 kind = "scripted"
 file = "dialogue.toml"
 [integrations.options]
-rate_per_second = 1000000
+rate_per_second = 1000
 "#
     )
 }

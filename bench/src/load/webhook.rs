@@ -11,10 +11,10 @@ pub(crate) const INTEGRATION: &str = "bench";
 pub(crate) const ACCOUNT_SID: &str = "ACbe9c0000000000000000000000000000";
 /// What its webhooks are signed with.
 pub(crate) const AUTH_TOKEN: &str = "bench-twilio-token";
-/// The number that is texted.
-const OURS: &str = "+12125550100";
+/// How many of our numbers are texted, by turns: of one no more than 1,000 segments a second may leave.
+const NUMBERS: u64 = 100;
 /// How many customers text, by turns.
-pub(crate) const CONVERSATIONS: u64 = 10_000;
+const CONVERSATIONS: u64 = 10_000;
 
 /// Makes webhooks.
 #[derive(Debug)]
@@ -39,12 +39,18 @@ impl Webhooks {
         format!("+1415{}", 2_000_000 + number % CONVERSATIONS)
     }
 
+    /// The number that gets the text `number`: always the same for a customer.
+    fn ours(number: u64) -> String {
+        format!("+1212{}", 5_550_100 + number % CONVERSATIONS % NUMBERS)
+    }
+
     /// The text `number` of this batch.
     ///
     /// # Errors
     /// When it is no valid request.
     pub(crate) fn request(&self, number: u64) -> anyhow::Result<Request<Full<Bytes>>> {
-        let form = parameters(&format!("SM{:016x}{number:016x}", self.batch), &Self::customer(number));
+        let form =
+            parameters(&format!("SM{:016x}{number:016x}", self.batch), &Self::customer(number), &Self::ours(number));
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&form).finish();
         let request = Request::post(&self.path)
             .header(header::HOST, &self.host)
@@ -58,7 +64,7 @@ impl Webhooks {
 }
 
 /// The parameters of <https://www.twilio.com/docs/messaging/guides/webhook-request>.
-fn parameters(sid: &str, customer: &str) -> Vec<(String, String)> {
+fn parameters(sid: &str, customer: &str, ours: &str) -> Vec<(String, String)> {
     [
         ("ToCountry", "US"),
         ("ToState", "NY"),
@@ -72,7 +78,7 @@ fn parameters(sid: &str, customer: &str) -> Vec<(String, String)> {
         ("FromCity", "SAN FRANCISCO"),
         ("Body", "Hello, when is your branch in Market Street open on Saturday?"),
         ("FromCountry", "US"),
-        ("To", OURS),
+        ("To", ours),
         ("ToZip", ""),
         ("NumSegments", "1"),
         ("MessageSid", sid),

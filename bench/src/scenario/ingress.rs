@@ -3,7 +3,12 @@
 //! Floors of the same round: an HTTP handler that only reads the body, and bare lapin that publishes the same bytes to
 //! the same queues with the same number unconfirmed.
 
-use super::{Plan, fresh_batch};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::broker::Stage;
+
+use super::{Plan, SHARES, conclude_latencies, fresh_batch};
 use crate::child::{self, Server};
 use crate::figure::Target;
 use crate::floor::broker;
@@ -16,10 +21,11 @@ use crate::usage;
 
 /// How many connections the maximum is looked for with.
 const CONNECTIONS: [u32; 4] = [1, 8, 16, 64];
-/// The shares of the maximum at which latencies are taken, in percent.
-pub(super) const SHARES: [u32; 3] = [25, 50, 75];
 /// How many connections those have.
 const LATENCY_CONNECTIONS: u32 = 64;
+
+/// How long a sample may take to come out of the queues.
+const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Measures it.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
@@ -30,7 +36,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut bench = Bench { plan, prefix, installation, ingress, http, queues, payload: String::new() };
     // Warm, and the source of the floor's bytes.
     bench.ours(8, Pace::Saturating).await?;
-    bench.payload = bench.queues.take_inbound().await?;
+    bench.payload = bench.queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
     bench.queues.empty().await?;
     let mut sheet = Sheet::new("ingress");
     for round in 1..=plan.rounds {
@@ -83,8 +89,7 @@ impl Bench<'_> {
     }
 
     async fn ours(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
-        let target = self.installation.public_url.trim_start_matches("http://");
-        let outcome = self.load(target, connections, pace).await?;
+        let outcome = self.load(self.installation.target()?, connections, pace).await?;
         if !self.payload.is_empty() {
             self.queues.empty().await?;
         }
@@ -92,12 +97,12 @@ impl Bench<'_> {
     }
 
     async fn http_floor(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
-        self.load(&self.http.address, connections, pace).await
+        self.load(self.http.address.parse()?, connections, pace).await
     }
 
-    async fn load(&self, target: &str, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
+    async fn load(&self, target: SocketAddr, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
         let order = load::Order {
-            target: target.parse()?,
+            target,
             public_url: self.installation.public_url.clone(),
             connections,
             pace,
@@ -131,16 +136,9 @@ fn note_cost(sheet: &mut Sheet, ours: &load::Outcome, ours_s: f64, all_s: f64) {
 
 fn conclude(sheet: &mut Sheet, payload_bytes: usize) -> anyhow::Result<()> {
     sheet.ratio("ingress maximum", "broker floor maximum", Some(Target::AtLeast(0.85)))?;
-    for share in SHARES {
-        for part in ["p50", "p99", "p99.9"] {
-            let target = ((share, part) == (50, "p99")).then_some(Target::AtMost(1.5));
-            sheet.ratio(
-                &format!("ingress at {share} % {part}"),
-                &format!("broker floor at {share} % {part}"),
-                target,
-            )?;
-        }
-    }
+    conclude_latencies(sheet, "ingress", "broker floor", |share, part| {
+        ((share, part) == (50, "p99")).then_some(Target::AtMost(1.5))
+    })?;
     sheet.remark(format!(
         "The floors publish the {payload_bytes} bytes of one of ingress's own envelopes, to the same queues. Shares are \
          of the same round's maximum of ingress, for the floors too."

@@ -1,6 +1,7 @@
 //! The scenarios, and what they are given.
 
 mod ingress;
+mod pipeline;
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 use rand::Rng as _;
 
 use crate::child;
+use crate::figure::Target;
 use crate::role::{Backend, Installation};
 use crate::sheet::Sheet;
 
@@ -18,11 +20,13 @@ use crate::sheet::Sheet;
 pub(crate) enum Scenario {
     /// Signed webhooks to a confirmed publish
     Ingress,
+    /// From the webhook to the provider call
+    Pipeline,
 }
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 1] = [Self::Ingress];
+    pub(crate) const ALL: [Self; 2] = [Self::Ingress, Self::Pipeline];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -36,6 +40,7 @@ impl Scenario {
     pub(crate) async fn run(self, plan: &Plan) -> anyhow::Result<Sheet> {
         match self {
             Self::Ingress => ingress::run(plan).await,
+            Self::Pipeline => pipeline::run(plan).await,
         }
     }
 }
@@ -85,4 +90,26 @@ impl Plan {
 /// A name for a batch of texts that no other batch has.
 pub(crate) fn fresh_batch() -> u64 {
     rand::rng().random()
+}
+
+/// The shares of the maximum at which latencies are taken, in percent.
+const SHARES: [u32; 3] = [25, 50, 75];
+
+/// Adds the ratios of the latencies that were taken at [`SHARES`].
+///
+/// # Errors
+/// When one was not measured.
+fn conclude_latencies(
+    sheet: &mut Sheet,
+    ours: &str,
+    floor: &str,
+    target: impl Fn(u32, &str) -> Option<Target>,
+) -> anyhow::Result<()> {
+    for share in SHARES {
+        for part in ["p50", "p99", "p99.9"] {
+            let of = |whose: &str| format!("{whose} at {share} % {part}");
+            sheet.ratio(&of(ours), &of(floor), target(share, part))?;
+        }
+    }
+    Ok(())
 }
