@@ -65,6 +65,9 @@ enum Part {
     /// The pipeline's floor
     #[command(hide = true)]
     FloorPipeline { order: String },
+    /// The floor of the embedded backend
+    #[command(hide = true)]
+    FloorSqlite { order: String },
 }
 
 #[tokio::main]
@@ -76,6 +79,7 @@ async fn main() -> ExitCode {
         Some(Part::FloorHttp) => floor::http::serve().await,
         Some(Part::FloorBroker { order }) => child::answer(order, floor::broker::run).await,
         Some(Part::FloorPipeline { order }) => child::answer(order, floor::pipeline::run).await,
+        Some(Part::FloorSqlite { order }) => child::answer(order, floor::sqlite::run).await,
         None => measure(&args).await,
     };
     match done {

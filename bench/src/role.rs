@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -84,7 +85,7 @@ impl Installation {
             .with_context(|| format!("{} cannot be started: build it first", self.binary.display()))?;
         let pid = child.id().context("it has just been started")?;
         let mut role = Role { name: role, child, pid, log, ready_after: Duration::ZERO };
-        while connection::get(operations, "/health/ready").await.ok() != Some(200) {
+        while !is_ready(operations).await {
             let ended = role.child.try_wait()?;
             if ended.is_some() || began.elapsed() > READY_DEADLINE {
                 bail!("{} is not ready: {}", role.name, fs::read_to_string(&role.log).unwrap_or_default());
@@ -95,6 +96,17 @@ impl Installation {
         Ok(role)
     }
 }
+
+/// Whether the process is ready, and its broker too: ingress would also be with its spool alone.
+async fn is_ready(operations: SocketAddr) -> bool {
+    let asked = connection::get(operations, "/health/ready").await;
+    asked.is_ok_and(|(status, said)| {
+        status == 200 && said.pointer("/checks/broker").and_then(Value::as_str) == Some("ok")
+    })
+}
+
+/// What ingress logs when its broker did not take a text: what was measured then is not what was meant.
+const SPOOLED: &str = "it goes to the spool";
 
 /// A running process.
 #[derive(Debug)]
@@ -120,13 +132,15 @@ impl Role {
     /// Asks it to stop, and returns once it has.
     ///
     /// # Errors
-    /// When it does not stop, or badly, or its log holds a warning: what was measured then is not what was meant.
+    /// When it does not stop, or badly, or texts had gone to the spool.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         ensure!(asked.success(), "{} has ended by itself", self.name);
         let status = tokio::time::timeout(STOP_DEADLINE, self.child.wait()).await;
         let status = status.with_context(|| format!("{} does not stop", self.name))??;
         ensure!(status.success(), "{} stopped badly: {status}", self.name);
+        let is_spooled = fs::read_to_string(&self.log)?.contains(SPOOLED);
+        ensure!(!is_spooled, "RabbitMQ was too slow for {}: texts went to the spool", self.name);
         Ok(())
     }
 }

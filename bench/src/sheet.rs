@@ -47,11 +47,15 @@ impl Sheet {
     /// Adds the ratio of two figures, round by round.
     ///
     /// # Errors
-    /// When one of them was not measured in every round.
+    /// When one of them was not measured in every round, or is nothing.
     pub(crate) fn ratio(&mut self, ours: &str, floor: &str, target: Option<Target>) -> anyhow::Result<()> {
         let (above, below) = (self.find(ours)?, self.find(floor)?);
         anyhow::ensure!(above.values.len() == below.values.len(), "{ours} and {floor} were not measured equally often");
-        let values = above.values.iter().zip(&below.values).map(|(ours, floor)| ours / floor).collect();
+        let values: Vec<_> = above.values.iter().zip(&below.values).map(|(ours, floor)| ours / floor).collect();
+        anyhow::ensure!(
+            values.iter().all(|value| value.is_normal()),
+            "{ours} / {floor} makes no sense: measure longer"
+        );
         self.figures.push(Figure { name: format!("{ours} / {floor}"), unit: "", values, target });
         Ok(())
     }

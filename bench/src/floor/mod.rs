@@ -3,3 +3,4 @@
 pub(crate) mod broker;
 pub(crate) mod http;
 pub(crate) mod pipeline;
+pub(crate) mod sqlite;

@@ -2,11 +2,12 @@
 //! confirms and acknowledgements, and asks Redis as often as ours does.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use common::broker::{Stage, Topology};
 use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
@@ -66,27 +67,33 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let topology = Topology::new(&order.prefix, PARTITIONS);
     let redis = redis::Client::open(order.redis_url.as_str())?;
-    let hop = Hop {
-        first: Sender::open(&order.amqp_url, topology.exchange(Stage::Inbound)).await?,
-        second: Sender::open(&order.amqp_url, topology.exchange(Stage::Outbound)).await?,
-        worker: redis.get_multiplexed_async_connection().await?,
-        sender: redis.get_multiplexed_async_connection().await?,
-        began: Instant::now(),
-        meter: Meter::start(order.seconds)?,
-        arrivals: Arrivals::start(order.pace, order.seconds),
-        order,
-    };
-    let hop = Arc::new(hop);
-    let (moved, mut arrived) = mpsc::unbounded_channel();
-    let inbound = consume(&hop.order.amqp_url, &topology, Stage::Inbound).await?;
-    let outbound = consume(&hop.order.amqp_url, &topology, Stage::Outbound).await?;
+    let first = Sender::open(&order.amqp_url, topology.exchange(Stage::Inbound)).await?;
+    let second = Sender::open(&order.amqp_url, topology.exchange(Stage::Outbound)).await?;
+    let [worker, sender] =
+        [redis.get_multiplexed_async_connection().await?, redis.get_multiplexed_async_connection().await?];
+    let inbound = consume(&order.amqp_url, &topology, Stage::Inbound).await?;
+    let outbound = consume(&order.amqp_url, &topology, Stage::Outbound).await?;
+    // Everything is open: only now the time runs.
+    let (began, meter) = (Instant::now(), Meter::start(order.seconds)?);
+    let arrivals = Arrivals::start(order.pace, order.seconds);
+    let hop = Arc::new(Hop { order, first, second, worker, sender, began, meter, arrivals });
+    let (moved, arrived) = mpsc::unbounded_channel();
     let mut working = JoinSet::new();
     working.spawn(work(Arc::clone(&hop), inbound, Hop::answer, None));
     working.spawn(work(Arc::clone(&hop), outbound, Hop::send, Some(moved)));
+    let accepted = accept_all(&hop).await?;
+    all_moved(accepted, arrived, working).await?;
+    let (count, rate_per_s, latency) = hop.meter.read();
+    ensure!(count == accepted, "{count} of {accepted} texts came through");
+    Ok(Outcome { rate_per_s, latency })
+}
+
+/// Publishes texts as they arrive, and returns how many once all are confirmed.
+async fn accept_all(hop: &Arc<Hop>) -> anyhow::Result<u64> {
     let mut accepting = JoinSet::new();
     let mut accepted: u64 = 0;
     while let Some(due) = hop.arrivals.next().await {
-        let hop = Arc::clone(&hop);
+        let hop = Arc::clone(hop);
         let partition = u16::try_from(accepted % u64::from(PARTITIONS))?;
         accepting.spawn(async move { hop.accept(partition, due).await });
         accepted += 1;
@@ -97,15 +104,22 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     while let Some(done) = accepting.join_next().await {
         done??;
     }
-    for _ in 0..accepted {
+    Ok(accepted)
+}
+
+/// Returns once so many texts have left the second hop.
+async fn all_moved(
+    count: u64,
+    mut arrived: mpsc::UnboundedReceiver<()>,
+    mut working: JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    for _ in 0..count {
         tokio::select! {
             one = arrived.recv() => one.context("the second hop ended")?,
             Some(ended) = working.join_next() => ended??,
         }
     }
-    let (count, rate_per_s, latency) = hop.meter.read();
-    ensure!(count == accepted, "{count} of {accepted} texts came through");
-    Ok(Outcome { rate_per_s, latency })
+    Ok(())
 }
 
 /// A channel with confirms.
@@ -158,7 +172,7 @@ impl Hop {
 
     async fn answer(self: Arc<Self>, delivery: Delivery, name: String) -> anyhow::Result<()> {
         let mut redis = self.worker.clone();
-        self.read(&mut redis, &name).await?;
+        self.read(redis.clone(), &name).await?;
         self.write(&mut redis, &name).await?;
         let partition = delivery.routing_key.as_str().parse()?;
         self.second.publish(partition, &self.order.outbound, &name).await?;
@@ -168,13 +182,12 @@ impl Hop {
 
     async fn send(self: Arc<Self>, delivery: Delivery, name: String) -> anyhow::Result<()> {
         let mut redis = self.sender.clone();
-        for _ in 1..self.order.reads {
-            self.read(&mut redis, &name).await?;
-        }
+        // At once, as ours.
+        try_join_all((1..self.order.reads).map(|_| self.read(self.sender.clone(), &name))).await?;
         for _ in 2..self.order.writes {
             self.write(&mut redis, &name).await?;
         }
-        let due = std::time::Duration::from_nanos(name.parse()?);
+        let due = Duration::from_nanos(name.parse()?);
         self.meter.note(self.began + due, Instant::now());
         self.arrivals.done();
         self.write(&mut redis, &name).await?;
@@ -186,10 +199,10 @@ impl Hop {
         format!("{}:floor:{name}", self.order.prefix)
     }
 
-    async fn read(&self, redis: &mut MultiplexedConnection, name: &str) -> anyhow::Result<()> {
+    async fn read(&self, mut redis: MultiplexedConnection, name: &str) -> anyhow::Result<()> {
         let mut ask = redis::cmd("HMGET");
         let (_value, _version): (Option<Vec<u8>>, Option<u64>) =
-            ask.arg(self.key(name)).arg(&["v", "n"]).query_async(redis).await?;
+            ask.arg(self.key(name)).arg(&["v", "n"]).query_async(&mut redis).await?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 /// An open connection.
@@ -40,14 +41,16 @@ impl Connection {
     }
 }
 
-/// The status of a GET of `path`.
+/// The status and the JSON that a GET of `path` is answered with.
 ///
 /// # Errors
-/// When nobody answers.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
+/// When nobody answers, or with something else.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Value)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get(path).header(http::header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?.status().as_u16())
+    let answer = sender.send_request(request).await?;
+    let status = answer.status().as_u16();
+    Ok((status, serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?))
 }

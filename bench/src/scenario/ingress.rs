@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::broker::Stage;
 
-use super::{Plan, SHARES, conclude_latencies, fresh_batch};
+use super::{Plan, SHARES, conclude_latencies, fresh_batch, share_of};
 use crate::child::{self, Server};
 use crate::figure::Target;
 use crate::floor::broker;
@@ -77,7 +77,7 @@ impl Bench<'_> {
         }
         sheet.note("ingress maximum", "1/s", most_per_s);
         for share in SHARES {
-            let pace = Pace::PerSecond(most_per_s * f64::from(share) / 100.0);
+            let pace = share_of(most_per_s, share)?;
             let http = self.http_floor(LATENCY_CONNECTIONS, pace).await?;
             let floor = self.floor(pace).await?;
             let ours = self.ours(LATENCY_CONNECTIONS, pace).await?;
@@ -89,7 +89,7 @@ impl Bench<'_> {
     }
 
     async fn ours(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
-        let outcome = self.load(self.installation.target()?, connections, pace).await?;
+        let outcome = post(&self.installation, connections, pace, self.plan.seconds).await?;
         if !self.payload.is_empty() {
             self.queues.empty().await?;
         }
@@ -97,19 +97,8 @@ impl Bench<'_> {
     }
 
     async fn http_floor(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
-        self.load(self.http.address.parse()?, connections, pace).await
-    }
-
-    async fn load(&self, target: SocketAddr, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
-        let order = load::Order {
-            target,
-            public_url: self.installation.public_url.clone(),
-            connections,
-            pace,
-            seconds: self.plan.seconds,
-            batch: fresh_batch(),
-        };
-        child::run("load", &order).await
+        let target = self.http.address.parse()?;
+        post_to(target, &self.installation, connections, pace, self.plan.seconds).await
     }
 
     async fn floor(&self, pace: Pace) -> anyhow::Result<broker::Outcome> {
@@ -124,6 +113,31 @@ impl Bench<'_> {
         self.queues.empty().await?;
         Ok(outcome)
     }
+}
+
+/// Posts webhooks to the ingress of `installation`.
+///
+/// # Errors
+/// When one is not answered 204.
+pub(super) async fn post(
+    installation: &Installation,
+    connections: u32,
+    pace: Pace,
+    seconds: f64,
+) -> anyhow::Result<load::Outcome> {
+    post_to(installation.target()?, installation, connections, pace, seconds).await
+}
+
+async fn post_to(
+    target: SocketAddr,
+    installation: &Installation,
+    connections: u32,
+    pace: Pace,
+    seconds: f64,
+) -> anyhow::Result<load::Outcome> {
+    let public_url = installation.public_url.clone();
+    let order = load::Order { target, public_url, connections, pace, seconds, batch: fresh_batch() };
+    child::run("load", &order).await
 }
 
 /// Who used the processor at the maximum: what is neither ingress nor the generator is the servers and the kernel.

@@ -1,5 +1,6 @@
 //! The scenarios, and what they are given.
 
+mod embedded;
 mod ingress;
 mod pipeline;
 
@@ -12,6 +13,7 @@ use rand::Rng as _;
 
 use crate::child;
 use crate::figure::Target;
+use crate::pace::Pace;
 use crate::role::{Backend, Installation};
 use crate::sheet::Sheet;
 
@@ -22,11 +24,13 @@ pub(crate) enum Scenario {
     Ingress,
     /// From the webhook to the provider call
     Pipeline,
+    /// Both on the embedded database
+    Embedded,
 }
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 2] = [Self::Ingress, Self::Pipeline];
+    pub(crate) const ALL: [Self; 3] = [Self::Ingress, Self::Pipeline, Self::Embedded];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -41,6 +45,7 @@ impl Scenario {
         match self {
             Self::Ingress => ingress::run(plan).await,
             Self::Pipeline => pipeline::run(plan).await,
+            Self::Embedded => embedded::run(plan).await,
         }
     }
 }
@@ -94,6 +99,15 @@ pub(crate) fn fresh_batch() -> u64 {
 
 /// The shares of the maximum at which latencies are taken, in percent.
 const SHARES: [u32; 3] = [25, 50, 75];
+
+/// The pace of `share` percent of a maximum.
+///
+/// # Errors
+/// When there is no maximum, because nothing came through.
+fn share_of(most_per_s: f64, share: u32) -> anyhow::Result<Pace> {
+    ensure!(most_per_s > 0.0, "nothing came through in time: measure longer, with --seconds");
+    Ok(Pace::PerSecond(most_per_s * f64::from(share) / 100.0))
+}
 
 /// Adds the ratios of the latencies that were taken at [`SHARES`].
 ///

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use common::broker::Stage;
 
-use super::{Plan, SHARES, conclude_latencies, fresh_batch};
+use super::ingress::post;
+use super::{Plan, SHARES, conclude_latencies, fresh_batch, share_of};
 use crate::child;
 use crate::figure::Target;
 use crate::floor::pipeline as floor;
-use crate::load;
 use crate::load::round_trip::{self, Outcome};
 use crate::pace::Pace;
 use crate::queues::Queues;
@@ -54,15 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
 
 /// One envelope of each hop, as ingress and worker write them.
 async fn samples(installation: &Installation, queues: &Queues) -> anyhow::Result<(String, String)> {
-    let order = load::Order {
-        target: installation.target()?,
-        public_url: installation.public_url.clone(),
-        connections: 1,
-        pace: Pace::Saturating,
-        seconds: 0.1,
-        batch: fresh_batch(),
-    };
-    let _posted: load::Outcome = child::run("load", &order).await?;
+    post(installation, 1, Pace::Saturating, 0.1).await?;
     let inbound = queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
     let worker = installation.start("worker").await?;
     let outbound = queues.take(Stage::Outbound, SAMPLE_DEADLINE).await?;
@@ -83,6 +75,10 @@ async fn count_trips(installation: &Installation, records: &Records) -> anyhow::
     Ok(Trips { reads: per_text(before.reads, after.reads)?, writes: per_text(before.writes, after.writes)? })
 }
 
+/// Texts through the pipeline of `installation`.
+///
+/// # Errors
+/// When a text does not come to the provider exactly once.
 pub(super) async fn ours(installation: &Installation, pace: Pace, seconds: f64) -> anyhow::Result<Outcome> {
     let order = round_trip::Order {
         target: installation.target()?,
@@ -123,7 +119,7 @@ impl Bench<'_> {
         sheet.note("floor maximum", "1/s", floor_most_per_s);
         sheet.note("pipeline maximum", "1/s", most_per_s);
         for share in SHARES {
-            let pace = Pace::PerSecond(most_per_s * f64::from(share) / 100.0);
+            let pace = share_of(most_per_s, share)?;
             sheet.note_latency(&format!("floor at {share} %"), &self.floor(pace).await?.latency);
             let ours = ours(&self.installation, pace, self.plan.seconds).await?;
             sheet.note_latency(&format!("pipeline at {share} %"), &ours.latency);
