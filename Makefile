@@ -1,6 +1,6 @@
 # Everything a developer types. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench-micro check deny compose-test
+.PHONY: help demo up test chaos bench bench-micro check deny compose-test
 
 # Version 2 is a plug-in of docker; the one before it was a program of its own.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -26,6 +26,11 @@ chaos: ## the whole fault suite: kill everything under traffic and count; option
 
 bench-micro: ## criterion benches of the pure hot paths; one of them or options in MICRO="twilio --save-baseline before"
 	cargo bench --locked -p common -p worker -p sender --bench '*' -- $(MICRO)
+
+bench: ## measure against floors of the same run; scenarios and options in BENCH="ingress --rounds 9"
+	scripts/test-servers install
+	cargo build --release --locked -p cli -p bench
+	scripts/test-servers run target/release/bench --date "$$(date -u +%F)" $(BENCH)
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check

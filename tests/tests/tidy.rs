@@ -144,20 +144,20 @@ struct Wall {
 const WALLS: [Wall; 5] = [
     Wall {
         dependency: "lapin",
-        places: &["common/src/broker/rabbitmq/"],
-        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml"],
+        places: &["common/src/broker/rabbitmq/", "bench/"],
+        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml", "bench/Cargo.toml"],
         reason: "RabbitMQ is one adapter of the broker port; whoever names its client is bound to it",
     },
     Wall {
         dependency: "redis",
-        places: &["common/src/store/redis/"],
-        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml"],
+        places: &["common/src/store/redis/", "bench/"],
+        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml", "bench/Cargo.toml"],
         reason: "Redis is one adapter of the store port; whoever names its client is bound to it",
     },
     Wall {
         dependency: "rusqlite",
-        places: &["common/src/broker/embedded/", "common/src/store/embedded/"],
-        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml"],
+        places: &["common/src/broker/embedded/", "common/src/store/embedded/", "bench/"],
+        manifests: &["Cargo.toml", "common/Cargo.toml", "tests/Cargo.toml", "bench/Cargo.toml"],
         reason: "the embedded file has one writer, behind the two ports",
     },
     Wall {

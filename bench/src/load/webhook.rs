@@ -1,0 +1,91 @@
+//! Webhooks as Twilio posts them: all usual parameters, a signature, and a name of their own.
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use secrecy::SecretString;
+
+/// The integration that is texted.
+pub(crate) const INTEGRATION: &str = "bench";
+/// Its account.
+pub(crate) const ACCOUNT_SID: &str = "ACbe9c0000000000000000000000000000";
+/// What its webhooks are signed with.
+pub(crate) const AUTH_TOKEN: &str = "bench-twilio-token";
+/// How many of our numbers are texted, by turns: of one no more than 1,000 segments a second may leave.
+const NUMBERS: u64 = 100;
+/// How many customers text, by turns.
+const CONVERSATIONS: u64 = 10_000;
+
+/// Makes webhooks.
+#[derive(Debug)]
+pub(crate) struct Webhooks {
+    url: String,
+    host: String,
+    path: String,
+    token: SecretString,
+    batch: u64,
+}
+
+impl Webhooks {
+    /// Texts to the ingress that is known as `public_url`; `batch` makes their names unique.
+    pub(crate) fn new(public_url: &str, batch: u64) -> Self {
+        let path = format!("/webhooks/{INTEGRATION}/messages");
+        let host = public_url.trim_start_matches("http://").to_owned();
+        Self { url: format!("{public_url}{path}"), host, path, token: AUTH_TOKEN.into(), batch }
+    }
+
+    /// The customer who sends the text `number`.
+    pub(crate) fn customer(number: u64) -> String {
+        format!("+1415{}", 2_000_000 + number % CONVERSATIONS)
+    }
+
+    /// The number that gets the text `number`: always the same for a customer.
+    fn ours(number: u64) -> String {
+        format!("+1212{}", 5_550_100 + number % CONVERSATIONS % NUMBERS)
+    }
+
+    /// The text `number` of this batch.
+    ///
+    /// # Errors
+    /// When it is no valid request.
+    pub(crate) fn request(&self, number: u64) -> anyhow::Result<Request<Full<Bytes>>> {
+        let form =
+            parameters(&format!("SM{:016x}{number:016x}", self.batch), &Self::customer(number), &Self::ours(number));
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&form).finish();
+        let request = Request::post(&self.path)
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8")
+            .header(header::USER_AGENT, "TwilioProxy/1.1")
+            .header(header::ACCEPT, "*/*")
+            .header("I-Twilio-Idempotency-Token", format!("{:016x}-{number:016x}", self.batch))
+            .header("X-Twilio-Signature", simulator::twilio::sign(&self.token, &self.url, &form));
+        Ok(request.body(Full::new(body.into()))?)
+    }
+}
+
+/// The parameters of <https://www.twilio.com/docs/messaging/guides/webhook-request>.
+fn parameters(sid: &str, customer: &str, ours: &str) -> Vec<(String, String)> {
+    [
+        ("ToCountry", "US"),
+        ("ToState", "NY"),
+        ("SmsMessageSid", sid),
+        ("NumMedia", "0"),
+        ("ToCity", "NEW YORK"),
+        ("FromZip", "94103"),
+        ("SmsSid", sid),
+        ("FromState", "CA"),
+        ("SmsStatus", "received"),
+        ("FromCity", "SAN FRANCISCO"),
+        ("Body", "Hello, when is your branch in Market Street open on Saturday?"),
+        ("FromCountry", "US"),
+        ("To", ours),
+        ("ToZip", ""),
+        ("NumSegments", "1"),
+        ("MessageSid", sid),
+        ("AccountSid", ACCOUNT_SID),
+        ("From", customer),
+        ("ApiVersion", "2010-04-01"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}

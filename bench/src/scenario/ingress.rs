@@ -1,0 +1,161 @@
+//! Scenario `ingress`: signed Twilio webhooks to 204, each published with a confirm of a quorum queue.
+//!
+//! Floors of the same round: an HTTP handler that only reads the body, and bare lapin that publishes the same bytes to
+//! the same queues with the same number unconfirmed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::broker::Stage;
+
+use super::{Plan, SHARES, conclude_latencies, fresh_batch, share_of};
+use crate::child::{self, Server};
+use crate::figure::Target;
+use crate::floor::broker;
+use crate::load;
+use crate::pace::Pace;
+use crate::queues::Queues;
+use crate::role::{Installation, Role};
+use crate::sheet::Sheet;
+use crate::usage;
+
+/// How many connections the maximum is looked for with.
+const CONNECTIONS: [u32; 4] = [1, 8, 16, 64];
+/// How many connections those have.
+const LATENCY_CONNECTIONS: u32 = 64;
+
+/// How long a sample may take to come out of the queues.
+const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Measures it.
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
+    let (installation, prefix) = plan.on_servers()?;
+    let ingress = installation.start("ingress").await?;
+    let http = Server::start("floor-http").await?;
+    let queues = Queues::open(plan.amqp_url, &prefix).await?;
+    let mut bench = Bench { plan, prefix, installation, ingress, http, queues, payload: String::new() };
+    // Warm, and the source of the floor's bytes.
+    bench.ours(8, Pace::Saturating).await?;
+    bench.payload = bench.queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
+    bench.queues.empty().await?;
+    let mut sheet = Sheet::new("ingress");
+    for round in 1..=plan.rounds {
+        eprintln!("bench: ingress, round {round} of {}", plan.rounds);
+        bench.round(&mut sheet).await?;
+    }
+    bench.ingress.stop().await?;
+    conclude(&mut sheet, bench.payload.len())?;
+    Ok(sheet)
+}
+
+struct Bench<'a> {
+    plan: &'a Plan,
+    prefix: String,
+    installation: Installation,
+    ingress: Role,
+    http: Server,
+    queues: Queues,
+    payload: String,
+}
+
+impl Bench<'_> {
+    async fn round(&self, sheet: &mut Sheet) -> anyhow::Result<()> {
+        let mut most_per_s = 0.0_f64;
+        let floor = self.floor(Pace::Saturating).await?;
+        sheet.note("broker floor maximum", "1/s", floor.rate_per_s);
+        for connections in CONNECTIONS {
+            let floor = self.http_floor(connections, Pace::Saturating).await?;
+            sheet.note(format!("HTTP floor, {connections} connections"), "1/s", floor.rate_per_s);
+            let (ours_before_s, all_before_s) = (self.ingress.cpu_s()?, usage::machine_cpu_s()?);
+            let ours = self.ours(connections, Pace::Saturating).await?;
+            sheet.note(format!("ingress, {connections} connections"), "1/s", ours.rate_per_s);
+            if connections == LATENCY_CONNECTIONS {
+                let ours_s = self.ingress.cpu_s()? - ours_before_s;
+                note_cost(sheet, &ours, ours_s, usage::machine_cpu_s()? - all_before_s);
+            }
+            most_per_s = most_per_s.max(ours.rate_per_s);
+        }
+        sheet.note("ingress maximum", "1/s", most_per_s);
+        for share in SHARES {
+            let pace = share_of(most_per_s, share)?;
+            let http = self.http_floor(LATENCY_CONNECTIONS, pace).await?;
+            let floor = self.floor(pace).await?;
+            let ours = self.ours(LATENCY_CONNECTIONS, pace).await?;
+            sheet.note_latency(&format!("HTTP floor at {share} %"), &http.latency);
+            sheet.note_latency(&format!("broker floor at {share} %"), &floor.latency);
+            sheet.note_latency(&format!("ingress at {share} %"), &ours.latency);
+        }
+        Ok(())
+    }
+
+    async fn ours(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
+        let outcome = post(&self.installation, connections, pace, self.plan.seconds).await?;
+        if !self.payload.is_empty() {
+            self.queues.empty().await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn http_floor(&self, connections: u32, pace: Pace) -> anyhow::Result<load::Outcome> {
+        let target = self.http.address.parse()?;
+        post_to(target, &self.installation, connections, pace, self.plan.seconds).await
+    }
+
+    async fn floor(&self, pace: Pace) -> anyhow::Result<broker::Outcome> {
+        let order = broker::Order {
+            amqp_url: self.plan.amqp_url.to_owned(),
+            prefix: self.prefix.clone(),
+            payload: self.payload.clone(),
+            pace,
+            seconds: self.plan.seconds,
+        };
+        let outcome = child::run("floor-broker", &order).await?;
+        self.queues.empty().await?;
+        Ok(outcome)
+    }
+}
+
+/// Posts webhooks to the ingress of `installation`.
+///
+/// # Errors
+/// When one is not answered 204.
+pub(super) async fn post(
+    installation: &Installation,
+    connections: u32,
+    pace: Pace,
+    seconds: f64,
+) -> anyhow::Result<load::Outcome> {
+    post_to(installation.target()?, installation, connections, pace, seconds).await
+}
+
+async fn post_to(
+    target: SocketAddr,
+    installation: &Installation,
+    connections: u32,
+    pace: Pace,
+    seconds: f64,
+) -> anyhow::Result<load::Outcome> {
+    let public_url = installation.public_url.clone();
+    let order = load::Order { target, public_url, connections, pace, seconds, batch: fresh_batch() };
+    child::run("load", &order).await
+}
+
+/// Who used the processor at the maximum: what is neither ingress nor the generator is the servers and the kernel.
+fn note_cost(sheet: &mut Sheet, ours: &load::Outcome, ours_s: f64, all_s: f64) {
+    let thousands = f64::from(u32::try_from(ours.taken).unwrap_or(u32::MAX)) / 1000.0;
+    sheet.note("CPU of ingress for 1,000 texts", "s", ours_s / thousands);
+    sheet.note("CPU of the generator for 1,000 texts", "s", ours.cpu_s / thousands);
+    sheet.note("CPU of all else for 1,000 texts", "s", (all_s - ours_s - ours.cpu_s) / thousands);
+}
+
+fn conclude(sheet: &mut Sheet, payload_bytes: usize) -> anyhow::Result<()> {
+    sheet.ratio("ingress maximum", "broker floor maximum", Some(Target::AtLeast(0.85)))?;
+    conclude_latencies(sheet, "ingress", "broker floor", |share, part| {
+        ((share, part) == (50, "p99")).then_some(Target::AtMost(1.5))
+    })?;
+    sheet.remark(format!(
+        "The floors publish the {payload_bytes} bytes of one of ingress's own envelopes, to the same queues. Shares are \
+         of the same round's maximum of ingress, for the floors too."
+    ));
+    Ok(())
+}

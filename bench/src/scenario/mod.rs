@@ -1,0 +1,129 @@
+//! The scenarios, and what they are given.
+
+mod embedded;
+mod ingress;
+mod pipeline;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+use rand::Rng as _;
+
+use crate::child;
+use crate::figure::Target;
+use crate::pace::Pace;
+use crate::role::{Backend, Installation};
+use crate::sheet::Sheet;
+
+/// Something to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Signed webhooks to a confirmed publish
+    Ingress,
+    /// From the webhook to the provider call
+    Pipeline,
+    /// Both on the embedded database
+    Embedded,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they run.
+    pub(crate) const ALL: [Self; 3] = [Self::Ingress, Self::Pipeline, Self::Embedded];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Measures it.
+    ///
+    /// # Errors
+    /// When something could not be measured, or what came out cannot be trusted.
+    pub(crate) async fn run(self, plan: &Plan) -> anyhow::Result<Sheet> {
+        match self {
+            Self::Ingress => ingress::run(plan).await,
+            Self::Pipeline => pipeline::run(plan).await,
+            Self::Embedded => embedded::run(plan).await,
+        }
+    }
+}
+
+/// What every scenario is given.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// How often everything is measured.
+    pub(crate) rounds: u32,
+    /// How long a single measurement takes.
+    pub(crate) seconds: f64,
+    /// The release binary.
+    pub(crate) binary: PathBuf,
+    /// RabbitMQ.
+    pub(crate) amqp_url: &'static str,
+    /// Redis.
+    pub(crate) redis_url: &'static str,
+}
+
+impl Plan {
+    /// Finds the binary beside this program, and servers: those of the environment, else private ones.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub(crate) fn new(rounds: u32, seconds: f64) -> anyhow::Result<Self> {
+        let binary = fs::read_link(child::SELF)?.with_file_name("switchboard");
+        ensure!(binary.is_file(), "{} is not there: run `make bench`, which builds it", binary.display());
+        let (amqp_url, redis_url) = (tests::servers::shared_amqp_url(), tests::servers::shared_redis_url());
+        Ok(Self { rounds, seconds, binary, amqp_url, redis_url })
+    }
+
+    /// An installation on the servers, under names that nobody else uses, and those names' prefix.
+    ///
+    /// # Errors
+    /// When its directory cannot be written.
+    pub(crate) fn on_servers(&self) -> anyhow::Result<(Installation, String)> {
+        let prefix = format!("bench-{:08x}", rand::rng().random::<u32>());
+        let backend = Backend::Servers {
+            amqp_url: self.amqp_url.to_owned(),
+            redis_url: self.redis_url.to_owned(),
+            prefix: prefix.clone(),
+        };
+        Ok((Installation::new(&self.binary, &backend)?, prefix))
+    }
+}
+
+/// A name for a batch of texts that no other batch has.
+pub(crate) fn fresh_batch() -> u64 {
+    rand::rng().random()
+}
+
+/// The shares of the maximum at which latencies are taken, in percent.
+const SHARES: [u32; 3] = [25, 50, 75];
+
+/// The pace of `share` percent of a maximum.
+///
+/// # Errors
+/// When there is no maximum, because nothing came through.
+fn share_of(most_per_s: f64, share: u32) -> anyhow::Result<Pace> {
+    ensure!(most_per_s > 0.0, "nothing came through in time: measure longer, with --seconds");
+    Ok(Pace::PerSecond(most_per_s * f64::from(share) / 100.0))
+}
+
+/// Adds the ratios of the latencies that were taken at [`SHARES`].
+///
+/// # Errors
+/// When one was not measured.
+fn conclude_latencies(
+    sheet: &mut Sheet,
+    ours: &str,
+    floor: &str,
+    target: impl Fn(u32, &str) -> Option<Target>,
+) -> anyhow::Result<()> {
+    for share in SHARES {
+        for part in ["p50", "p99", "p99.9"] {
+            let of = |whose: &str| format!("{whose} at {share} % {part}");
+            sheet.ratio(&of(ours), &of(floor), target(share, part))?;
+        }
+    }
+    Ok(())
+}
