@@ -27,7 +27,7 @@ use spool::{Drain, Spool, WriterThread};
 ///
 /// # Errors
 /// When `config` has no `ingress.public_url`: without it no Twilio signature can be checked. When the spool cannot be
-/// opened.
+/// opened, or its thread ended: whoever starts ingress again finds on disk what was accepted.
 pub async fn run(
     listener: TcpListener,
     config: &Config,
@@ -51,22 +51,23 @@ pub async fn run(
     // The drain goes on until the last request is answered: it may still add to the spool.
     let stop = Shutdown::new(shutdown.grace());
     let serving = async {
-        tokio::select! {
-            () = server::serve(listener, router, shutdown.clone()) => {}
-            () = spool.tend() => {}
-        }
+        let ended = tokio::select! {
+            () = server::serve(listener, router, shutdown.clone()) => Ok(()),
+            () = spool.tend() => Err(Failure::transient("the spool's thread has ended")),
+        };
         stop.start();
+        ended
     };
     let grace_over = async {
         shutdown.started().await;
         tokio::time::sleep(shutdown.grace()).await;
     };
-    tokio::select! {
-        ((), ()) = async { tokio::join!(serving, Drain::new(spool.clone(), broker).run(stop.clone())) } => {}
-        () = grace_over => {}
-    }
+    let ended = tokio::select! {
+        (ended, ()) = async { tokio::join!(serving, Drain::new(spool.clone(), broker).run(stop.clone())) } => ended,
+        () = grace_over => Ok(()),
+    };
     spool.close(thread).await;
-    Ok(())
+    ended
 }
 
 /// The spool of this process; `None` when it is switched off and nothing lies there from before.

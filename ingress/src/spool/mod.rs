@@ -142,11 +142,15 @@ impl Spool {
         self.backlog.set_broker_away(elapsed > patience);
     }
 
-    /// Looks after the spool as long as it is polled.
+    /// Looks after the spool as long as it is polled. Returns when the writer has ended, which it never does by itself:
+    /// it panicked.
     pub(crate) async fn tend(&self) {
         let mut interval = tokio::time::interval(TEND_INTERVAL);
         loop {
-            interval.tick().await;
+            tokio::select! {
+                () = self.commands.closed() => return,
+                _ = interval.tick() => {}
+            }
             drop(self.commands.try_send(Command::Tend));
             self.measure();
         }

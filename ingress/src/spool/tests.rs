@@ -165,6 +165,16 @@ fn segments(dir: &TempDir, slot: &str) -> Vec<PathBuf> {
     segment::list(&dir).unwrap().into_iter().map(|number| segment::path(&dir, number)).collect()
 }
 
+/// Nobody may go on without it: what is in the spool would not be published, and what its conversations send refused.
+#[tokio::test]
+async fn g1_who_tends_a_spool_is_told_that_its_writer_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, 64 * MIB);
+    ground.spool.commands.send(Command::Close).await.unwrap();
+    tokio::time::timeout(DEADLINE, ground.spool.tend()).await.expect("it is told");
+    ground.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_nothing_is_lost_or_overtaken_while_the_broker_comes_and_goes() {
     const CUSTOMERS: u16 = 24;

@@ -1,4 +1,5 @@
-//! The server's version, to warn about releases that spread partitions badly.
+//! The server's version, to warn about releases that spread partitions badly, and to find out whether a node that hung
+//! answers again.
 //!
 //! lapin keeps the server's properties to itself, so this asks on a short connection of its own: the first frame of a
 //! handshake, sent before any password is asked for, names the version.
@@ -26,7 +27,8 @@ pub(super) async fn warn_if_old(uri: &AMQPUri) {
     }
 }
 
-async fn ask(uri: &AMQPUri) -> Option<String> {
+/// The version of the server at `uri`. It may take for ever; whoever gives up leaves nothing behind.
+pub(super) async fn ask(uri: &AMQPUri) -> Option<String> {
     let runtime = lapin::runtime::default_runtime().ok()?;
     let mut stream = uri.connect_async(&runtime).await.ok()?;
     stream.write_all(b"AMQP\x00\x00\x09\x01").await.ok()?;

@@ -1,5 +1,6 @@
 //! The tokens that IntelePeer's API asks for: one that never changes, or a portal user's, exchanged every day.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::http::StatusCode;
@@ -33,6 +34,8 @@ pub(super) struct Tokens {
     login_url: String,
     client: reqwest::Client,
     issued: Mutex<Option<(SecretString, Instant)>>,
+    /// How many exchanges failed.
+    failures: AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -43,10 +46,11 @@ struct Issued {
 impl Tokens {
     /// Tokens for `auth`; users log in at `login_url`.
     pub(super) fn new(auth: IntelepeerAuth, login_url: &str, client: reqwest::Client) -> Self {
-        Self { auth, login_url: login_url.to_owned(), client, issued: Mutex::new(None) }
+        Self { auth, login_url: login_url.to_owned(), client, issued: Mutex::new(None), failures: AtomicU64::new(0) }
     }
 
-    /// A token other than `refused`, issued now if need be. Callers that come together share one exchange.
+    /// A token other than `refused`, issued now if need be. Callers that come together share one exchange, also one that
+    /// fails: waiting for one each, one after the other, the last would give up and not know that nothing was sent.
     ///
     /// # Errors
     /// When no token is issued; nothing was sent then.
@@ -55,6 +59,7 @@ impl Tokens {
             IntelepeerAuth::Token(secret) => return Ok(Token { secret: secret.clone(), is_renewable: false }),
             IntelepeerAuth::Login { username, password } => (username, password),
         };
+        let failures = self.failures.load(Ordering::Relaxed);
         let mut issued = self.issued.lock().await;
         if let Some((secret, at)) = &*issued {
             let is_refused = refused.is_some_and(|refused| refused.expose_secret() == secret.expose_secret());
@@ -62,7 +67,14 @@ impl Tokens {
                 return Ok(Token { secret: secret.clone(), is_renewable: refused.is_none() });
             }
         }
-        let secret = self.log_in(username, password).await?;
+        if self.failures.load(Ordering::Relaxed) > failures {
+            return Err(Failure::transient("IntelePeer issued no token a moment ago"));
+        }
+        let logged_in = self.log_in(username, password).await;
+        if logged_in.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let secret = logged_in?;
         *issued = Some((secret.clone(), Instant::now()));
         Ok(Token { secret, is_renewable: false })
     }
@@ -88,4 +100,26 @@ fn before_sending(mut failure: Failure) -> Failure {
         kind => kind,
     };
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn g3_who_waits_for_a_login_that_fails_knows_soon_that_nothing_was_sent() {
+        // The kernel takes connections, and nobody answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let patience = Duration::from_millis(500);
+        let auth = IntelepeerAuth::Login { username: "user".to_owned(), password: "password".into() };
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let tokens = Tokens::new(auth, &url, crate::http::client(patience).unwrap());
+        let began = Instant::now();
+        for token in join_all((0..8).map(|_| tokens.get(None))).await {
+            assert_eq!(token.unwrap_err().kind, FailureKind::Transient);
+        }
+        assert!(began.elapsed() < 4 * patience, "{:?}", began.elapsed());
+    }
 }

@@ -1,6 +1,8 @@
 //! The one thread that owns the database connection. It takes every job that waits and commits them together, so many
 //! callers share the price of one sync to disk. Reads go through it too: what they see is what is durable.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,7 +48,7 @@ where
 {
     fn run(&mut self, connection: &Connection) {
         if let Some(work) = self.work.take() {
-            self.result = Some(in_savepoint(connection, work));
+            self.result = in_savepoint(connection, work).transpose();
         }
     }
 
@@ -55,7 +57,7 @@ where
             (_, Some(Err(e))) => Err(failure("the embedded database refused a change", &e)),
             (Err(failure), _) => Err(Failure::transient(failure.to_string())),
             (Ok(()), Some(Ok(value))) => Ok(value),
-            (Ok(()), None) => Err(Failure::transient("the embedded database skipped a change")),
+            (Ok(()), None) => Err(Failure::transient("the embedded database could not make a change")),
         };
         if let Ok(value) = &result {
             (self.then)(value);
@@ -111,15 +113,18 @@ fn try_commit(connection: &Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::
     Ok(())
 }
 
+/// `None` when `work` panicked: nothing of it stays, and the thread lives on for the others.
 fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+) -> rusqlite::Result<Option<T>> {
     connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-    let result = work(connection);
+    let worked = catch_unwind(AssertUnwindSafe(|| work(connection)));
+    let result = worked.map_or(Ok(None), |result| result.map(Some));
+    let stays = matches!(result, Ok(Some(_)));
     // A failure that rolled everything back has taken the savepoint along; what it was matters more than that.
-    if result.is_ok() || !connection.is_autocommit() {
-        if result.is_err() {
+    if stays || !connection.is_autocommit() {
+        if !stays {
             connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
         }
         connection.prepare_cached("RELEASE job")?.execute([])?;
@@ -207,6 +212,21 @@ mod tests {
         assert_eq!(numbers(&connection), [0; 0]);
         assert_eq!(run_together(&connection, works([1, 1, 1])), [Ok(()); 3]);
         assert_eq!(numbers(&connection), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_job_that_panics_fails_alone_and_leaves_nothing() {
+        let connection = with_numbers();
+        let work = |number| {
+            move |connection: &Connection| {
+                insert(connection, number, 0)?;
+                assert_ne!(number, 2, "on purpose");
+                Ok(())
+            }
+        };
+        let told = run_together(&connection, [1, 2, 3].map(work).into());
+        assert_eq!(told, [Ok(()), Err(FailureKind::Transient), Ok(())]);
+        assert_eq!(numbers(&connection), [1, 3]);
     }
 
     #[tokio::test]
