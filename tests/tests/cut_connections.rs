@@ -63,7 +63,7 @@ async fn publish(broker: Arc<RabbitMq>, customer: u16, stop: CancellationToken) 
 async fn g2_no_conversation_stops_for_good_when_connections_are_cut_while_it_is_acknowledged() {
     log_if_asked();
     let wire = Wire::to(shared_amqp_url()).await.unwrap();
-    let topology = Topology::new(&format!("cuts-{}", uuid::Uuid::new_v4().simple()), 4);
+    let topology = Topology::new(format!("cuts-{}", uuid::Uuid::new_v4().simple()), 4);
     let consuming = Arc::new(RabbitMq::new(vec![wire.url(shared_amqp_url()).into()], topology.clone()));
     let publishing = Arc::new(RabbitMq::new(vec![shared_amqp_url().into()], topology));
     let (handler, shutdown, stop) =
