@@ -1,5 +1,5 @@
 //! Connections to RabbitMQ that are cut, again and again, while many conversations are being acknowledged: no lane waits
-//! for ever for what a dead connection owes it.
+//! for ever for what a dead connection owes it. Nor does a walk through the dead letters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::broker::dead_letters::DeadLetters;
 use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Decision, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run};
+use common::broker::{
+    Broker, Decision, Destination, Handler, Outcome, Outgoing, Reason, RunOptions, Stage, Topology, run,
+};
 use common::message::{Body, ConversationKey, Envelope};
 use common::shutdown::Shutdown;
 use tests::logs::log_if_asked;
@@ -94,5 +97,56 @@ async fn g2_no_conversation_stops_for_good_when_connections_are_cut_while_it_is_
     running.await.unwrap();
     for numbers in handler.numbers.lock().unwrap().values() {
         assert!(numbers.is_sorted(), "{numbers:?}");
+    }
+}
+
+/// Takes dead letters off, one by one, and says whether the walk came to its end.
+async fn discard(operator: &RabbitMq, total: &watch::Sender<u64>) -> bool {
+    let Ok(mut walk) = operator.open(Some(Stage::Inbound)).await else { return false };
+    loop {
+        match walk.next().await {
+            Ok(Some(letter)) if walk.discard(letter.place).await.is_ok() => total.send_modify(|total| *total += 1),
+            Ok(None) => return true,
+            Ok(Some(_)) | Err(_) => return false,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g5_no_walk_through_the_dead_letters_hangs_when_its_connection_is_cut() {
+    const LETTERS: u32 = 6_000;
+    log_if_asked();
+    let wire = Wire::to(shared_amqp_url()).await.unwrap();
+    let topology = Topology::new(format!("cuts-{}", uuid::Uuid::new_v4().simple()), 1);
+    let services = RabbitMq::new(vec![shared_amqp_url().into()], topology.clone());
+    for first in (0..LETTERS).step_by(500) {
+        let dead = |number| {
+            let reason = Reason::new("permanent", "on purpose");
+            Outgoing::new(Destination::Dead(Stage::Inbound, reason), &text_from(0, number, "hello"))
+        };
+        // Of one conversation each would wait for the confirm of the one before.
+        let unkeyed = |outgoing| Outgoing { key: None, ..outgoing };
+        let letters: Vec<_> = (first..first + 500).map(dead).map(unkeyed).collect();
+        timeout(DEADLINE, async { while services.publish(&letters).await.is_err() {} }).await.unwrap();
+    }
+    let total = watch::Sender::new(0);
+    let mut discarded = total.subscribe();
+    let cutting = async {
+        for cut in 1..=10 {
+            drop(discarded.wait_for(|discarded| *discarded >= cut * u64::from(LETTERS) / 20).await);
+            wire.cut();
+        }
+    };
+    let walking = async {
+        let operator = RabbitMq::new(vec![wire.url(shared_amqp_url()).into()], topology);
+        while !discard(&operator, &total).await {}
+    };
+    let hangs = async {
+        let mut moved = total.subscribe();
+        while timeout(DEADLINE, moved.changed()).await.is_ok() {}
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(walking, cutting) } => {}
+        () = hangs => panic!("it hangs after {} letters", *total.borrow()),
     }
 }

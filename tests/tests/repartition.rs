@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures for whoever looks")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -229,4 +229,42 @@ async fn a_process_with_another_number_is_misconfigured_not_away() {
     let started = Instant::now();
     assert_eq!(two.publish(&[]).await.unwrap_err().kind, FailureKind::Misconfigured);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// The channels of those who consume the inbound partitions.
+async fn consuming_channels(server: &Arc<RabbitMqServer>) -> BTreeSet<String> {
+    let server = Arc::clone(server);
+    let ask = move || server.ctl(&["list_consumers", "--no-table-headers", "queue_name", "channel_pid"]);
+    let listed = tokio::task::spawn_blocking(ask).await.unwrap().unwrap();
+    let inbound = listed.lines().filter(|line| line.starts_with("resize.inbound."));
+    inbound.filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+}
+
+/// As when an operator deletes the queue that says which number is in force.
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_who_loses_the_place_among_those_of_a_number_stops_consuming_and_takes_it_again() {
+    let server = server(Release::Usual).await;
+    let four = broker(&server, 4);
+    is_up(&four).await;
+    let mut subscription = four.subscribe(Stage::Inbound, 4);
+    let mut arrived = Arrived::default();
+    publish(&four, 0..1).await;
+    arrived.take(&mut subscription, usize::from(CUSTOMERS)).await;
+    let before = consuming_channels(&server).await;
+    assert_eq!(before.len(), 1, "{before:?}");
+    let deleting = Arc::clone(&server);
+    tokio::task::spawn_blocking(move || deleting.ctl(&["delete_queue", "resize.partitions"])).await.unwrap().unwrap();
+    let others = async {
+        loop {
+            let now = consuming_channels(&server).await;
+            if !now.is_empty() && now.is_disjoint(&before) {
+                return;
+            }
+        }
+    };
+    timeout(CHANGES_WITHIN, others).await.expect("it consumes on another channel");
+    is_up(&four).await;
+    publish(&four, 1..2).await;
+    arrived.take(&mut subscription, usize::from(CUSTOMERS)).await;
+    subscription.close().await;
 }

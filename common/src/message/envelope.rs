@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Conversation, ConversationKey, IntegrationId, MessageId, MessageText, PhoneNumber, Replay};
 use crate::clock::Timestamp;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::FailureKind;
 
 /// The newest envelope schema; this release reads it and every one before it.
 pub const SCHEMA: u16 = 1;
@@ -191,11 +191,6 @@ impl Envelope {
                 first.joined.push(text);
             }
         }
-    }
-
-    /// Adds a failed attempt.
-    pub fn record_attempt(&mut self, at: Timestamp, failure: &Failure) {
-        self.attempts.push(Attempt { at, kind: failure.kind, code: failure.code.clone(), what: failure.to_string() });
     }
 
     /// The payload as it travels.

@@ -1,6 +1,7 @@
 //! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, or a receipt.
 //! Numbers and texts have types that redact themselves in `Debug`, so no log line can leak one by accident.
 
+mod attempts;
 mod conversation;
 mod envelope;
 mod id;

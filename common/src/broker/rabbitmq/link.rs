@@ -73,6 +73,14 @@ impl Link {
         }
     }
 
+    /// Returns once `connection` is not, or no longer, the one to use: it is lost, or its place among those who live with
+    /// our number of partitions is.
+    pub(super) async fn gives_up(&self, connection: &Arc<Connection>) {
+        let is_given_up = |state: &State| !matches!(state, State::Up(up) if Arc::ptr_eq(up, connection));
+        // An error means that the runtime is ending.
+        drop(self.state.clone().wait_for(is_given_up).await);
+    }
+
     /// Why there is no connection.
     pub(super) fn why_down(&self) -> Failure {
         match &*self.state.borrow() {

@@ -61,10 +61,16 @@ impl Consumer {
                 Some(Err(failure)) => failure.to_string(),
                 Some(Ok(channel)) => {
                     let mut open = Open { channel, consumers: Vec::new() };
-                    let working = self.work(&mut open, &deliveries, || {
+                    let consumes = || {
                         backoff.reset();
                         logged.clear();
-                    });
+                    };
+                    let working = async {
+                        tokio::select! {
+                            why = self.work(&mut open, &deliveries, consumes) => why,
+                            () = self.link.gives_up(&connection) => "its connection was given up".to_owned(),
+                        }
+                    };
                     let ended = stop.run_until_cancelled(working).await;
                     open.close().await;
                     let Some(why) = ended else { return };

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::depths::waiting;
 use super::link::Link;
 use super::publish::Publisher;
+use super::step::{answer, step};
 use super::{dead_letter, failure};
 use crate::broker::dead_letters::{DeadLetter, Place, Walk};
 use crate::broker::{Outgoing, Stage, Topology};
@@ -73,8 +74,7 @@ impl RabbitWalk {
         publisher.connected(CONNECT_TIMEOUT).await?;
         let connection = timeout(CONNECT_TIMEOUT, link.up()).await.ok().flatten().ok_or_else(|| link.why_down())?;
         let channel = lock(&connection, &topology).await?;
-        let prefetched = channel.basic_qos(HELD_BY_ONE, BasicQosOptions::default()).await;
-        prefetched.map_err(|error| failure::of_setup("cannot set the prefetch", &error))?;
+        step("cannot set the prefetch", channel.basic_qos(HELD_BY_ONE, BasicQosOptions::default())).await?;
         let shelves = [Stage::Inbound, Stage::Outbound].into_iter();
         let is_wanted = |shelf: &Stage| stage.is_none_or(|s| topology.dead_queue(s) == topology.dead_queue(*shelf));
         let shelves = shelves.filter(is_wanted).collect();
@@ -91,9 +91,8 @@ impl RabbitWalk {
     async fn consume(&self, shelf: &mut Shelf) -> Result<(), Failure> {
         let queue = self.topology.dead_queue(shelf.stage);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = self.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await;
-        let refused = |error| failure::of_setup(&format!("cannot consume queue {queue}"), &error);
-        shelf.consumers.push(consumer.map_err(refused)?);
+        let consuming = self.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
+        shelf.consumers.push(step(&format!("cannot consume queue {queue}"), consuming).await?);
         Ok(())
     }
 
@@ -137,8 +136,9 @@ impl RabbitWalk {
     }
 
     async fn settle(&mut self, place: Place) -> Result<(), Failure> {
-        let settled = self.channel.basic_ack(place.0, BasicAckOptions::default()).await;
-        settled.map_err(|error| failure::of_setup("a dead letter cannot be taken off", &error))?;
+        // With a deadline: lapin never answers an acknowledgement that it took just when its connection ended.
+        let settling = self.channel.basic_ack(place.0, BasicAckOptions::default());
+        step("a dead letter cannot be taken off", settling).await?;
         let shelf = self.passed.iter_mut().chain(&mut self.shelf).find(|shelf| place.0 <= shelf.last_tag);
         if let Some(shelf) = shelf {
             shelf.held = shelf.held.saturating_sub(1);
@@ -194,10 +194,11 @@ async fn lock(connection: &Connection, topology: &Topology) -> Result<Channel, F
     let give_up_at = Instant::now() + LOCK_PATIENCE;
     loop {
         // Each in a channel of its own: a refusal closes it.
-        let channel = connection.create_channel().await.map_err(|e| failure::of_setup("cannot open a channel", &e))?;
+        let channel = step("cannot open a channel", connection.create_channel()).await?;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let name = topology.dead_lock();
-        match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+        let declaring = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+        match answer("cannot lock the dead letters", declaring).await? {
             Ok(_) => return Ok(channel),
             Err(error) if failure::reply_code(&error) != Some(RESOURCE_LOCKED) => {
                 return Err(failure::of_setup("cannot lock the dead letters", &error));
