@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 const CONVERSATIONS: usize = 12;
+const UNANSWERED: usize = 10;
 const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
 
 struct Servers {
@@ -68,12 +69,14 @@ fn customer(conversation: usize) -> String {
     format!("+1303555{:04}", 4000 + conversation)
 }
 
-/// Texts numbers in a conversation until `stop`; returns how many.
+/// Texts numbers in a conversation until `stop`, few of them ahead of the replies: it is not the machine's speed that is
+/// looked at. Returns how many.
 async fn text(house: &House, conversation: usize, stop: &CancellationToken) -> usize {
-    let mut number = 1;
+    let mut number: usize = 1;
     while !stop.is_cancelled() {
         house.text(&customer(conversation), &number.to_string()).await;
         number += 1;
+        house.replies(&customer(conversation), number.saturating_sub(UNANSWERED)).await;
         sleep(Duration::from_millis(100)).await;
     }
     number
@@ -147,7 +150,7 @@ async fn g2_traffic_goes_on_when_any_node_of_a_newer_cluster_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "on a busy machine a 3.10 cluster refuses messages for long after a node came back, and replies come too late"]
+#[ignore = "two minutes more for a release that is not recommended for clusters"]
 async fn g2_traffic_goes_on_when_any_node_is_killed() {
     goes_on(Some(Release::Usual), kill_each).await;
 }

@@ -56,7 +56,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let concurrency = options.concurrency.max(1);
-    let mut subscription = broker.subscribe(stage, prefetch(concurrency));
+    let mut subscription = broker.subscribe(stage, prefetch(stage, concurrency));
     let suspects = Arc::new(Suspects::new(stage, options.store, &shutdown));
     let worker = Worker { stage, handler, shutdown: shutdown.clone(), suspects };
     let mut room = Room::new(concurrency);
@@ -87,9 +87,14 @@ pub async fn run(
 }
 
 /// How many unsettled messages the broker may hand out of each partition. With few partitions a worker still finds enough
-/// lanes; with many, what is held is bounded by [`Room`], and what waits before it by this times the partitions.
-fn prefetch(concurrency: usize) -> u16 {
-    u16::try_from((concurrency / 8).clamp(4, 64)).unwrap_or(4)
+/// lanes; with many, what is held is bounded by [`Room`], and what waits before it by this times the partitions. Receipts
+/// lie in one queue, so all that is worked on at a time comes from it.
+fn prefetch(stage: Stage, concurrency: usize) -> u16 {
+    let most = match stage {
+        Stage::Inbound | Stage::Outbound => (concurrency / 8).min(64),
+        Stage::Receipts => concurrency.min(LEAST_HELD),
+    };
+    u16::try_from(most.max(4)).unwrap_or(4)
 }
 
 /// Returns at `due`; never, if no lane rests.

@@ -108,7 +108,16 @@ impl RabbitWalk {
         } else {
             Instant::now() + PATIENCE
         };
-        let Ok(next) = timeout_at(until, shelf.consumers.next()).await else { return Ok(None) };
+        let next = match timeout_at(until, shelf.consumers.next()).await {
+            Ok(next) => next,
+            Err(_) if shelf.left == 0 => return Ok(None),
+            Err(_) => {
+                let left = shelf.left;
+                return Err(Failure::transient(format!(
+                    "the broker hands out no more, though {left} dead letters are left"
+                )));
+            }
+        };
         let lost = || Failure::transient("the broker ended the walk through the dead letters");
         let delivery =
             next.ok_or_else(lost)?.map_err(|error| failure::of_setup("the dead letters were lost", &error))?;
