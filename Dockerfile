@@ -9,6 +9,7 @@ ARG PROFILE=release
 
 # The dependencies make a layer of their own, with empty crates, so that a change of our code does not build them again.
 COPY Cargo.toml Cargo.lock ./
+COPY bench/Cargo.toml bench/
 COPY cli/Cargo.toml cli/
 COPY common/Cargo.toml common/
 COPY ingress/Cargo.toml ingress/

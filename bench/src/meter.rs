@@ -1,11 +1,11 @@
-//! Counts what gets through: latencies of everything, and the rate once the beginning is over.
+//! Counts what gets through: the rate and the latencies once the beginning is over, in which connections are fresh.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::latency::{Latencies, Percentiles};
 
-/// The part of a run that only fills the pipeline, as a divisor: it is left out of the rate, as the emptying is.
+/// The part of a run that only fills the pipeline, as a divisor: it is left out, and of the rate the emptying, too.
 const WARMING: f64 = 4.0;
 
 /// Counts completions.
@@ -18,6 +18,7 @@ pub(crate) struct Meter {
 
 #[derive(Debug)]
 struct Counts {
+    total: u64,
     in_time: u32,
     latencies: Latencies,
 }
@@ -30,24 +31,28 @@ impl Meter {
     pub(crate) fn start(seconds: f64) -> anyhow::Result<Self> {
         let began = Instant::now();
         let (from, until) = (Duration::from_secs_f64(seconds / WARMING), Duration::from_secs_f64(seconds));
-        let counts = Mutex::new(Counts { in_time: 0, latencies: Latencies::new()? });
+        let counts = Mutex::new(Counts { total: 0, in_time: 0, latencies: Latencies::new()? });
         Ok(Self { from: began + from, until: began + until, counts })
     }
 
     /// Notes that what was due at `due` was done at `now`.
     pub(crate) fn note(&self, due: Instant, now: Instant) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.latencies.note_duration(now.saturating_duration_since(due));
+        counts.total += 1;
+        if now >= self.from {
+            counts.latencies.note_duration(now.saturating_duration_since(due));
+        }
         if now >= self.from && now < self.until {
             counts.in_time += 1;
         }
     }
 
-    /// How many were done in all, how many a second between the beginning and the end, and the latencies of all.
+    /// How many were done in all, how many a second between the beginning and the end, and the latencies since the
+    /// beginning was over.
     pub(crate) fn read(&self) -> (u64, f64, Percentiles) {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let span = self.until.duration_since(self.from);
-        (counts.latencies.count(), f64::from(counts.in_time) / span.as_secs_f64(), counts.latencies.percentiles())
+        (counts.total, f64::from(counts.in_time) / span.as_secs_f64(), counts.latencies.percentiles())
     }
 }
 

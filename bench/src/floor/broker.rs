@@ -20,6 +20,9 @@ use crate::queues::PARTITIONS;
 /// As many as Switchboard has unconfirmed at a time.
 pub(crate) const WINDOW: usize = 100;
 
+/// How many messages each queue gets before the time runs.
+const WARM_UP: u32 = 10;
+
 /// What to publish, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
@@ -53,6 +56,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let exchange = Topology::new(&order.prefix, PARTITIONS).exchange(Stage::Inbound);
+    warm_up(&channel, &exchange, order.payload.as_bytes()).await?;
     let window = Arc::new(Semaphore::new(WINDOW));
     let began = Instant::now();
     let arrivals = Arrivals::start(order.pace, order.seconds);
@@ -74,6 +78,20 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     #[allow(clippy::cast_precision_loss, reason = "no run has 2^52 messages")]
     let rate_per_s = latencies.count() as f64 / began.elapsed().as_secs_f64();
     Ok(Outcome { rate_per_s, latency: latencies.percentiles() })
+}
+
+/// Publishes a little to each queue: ours has a connection that is not fresh either.
+async fn warm_up(channel: &Channel, exchange: &str, payload: &[u8]) -> anyhow::Result<()> {
+    for _ in 0..WARM_UP {
+        let mut confirms = Vec::new();
+        for partition in 0..PARTITIONS {
+            confirms.push(publish(channel, exchange, partition, payload, properties()).await?);
+        }
+        for confirm in confirms {
+            ensure!(matches!(confirm.await?, Confirmation::Ack(None)), "a message was not confirmed");
+        }
+    }
+    Ok(())
 }
 
 /// Publishes one message as Switchboard does, mandatory.

@@ -4,8 +4,8 @@
 //! as a text waits for.
 
 use super::ingress::post;
-use super::pipeline::{IN_FLIGHT, ours};
-use super::{Plan, SHARES, conclude_latencies, share_of};
+use super::pipeline::ours;
+use super::{Plan, conclude_latencies, share_of};
 use crate::child;
 use crate::floor::sqlite;
 use crate::pace::Pace;
@@ -13,7 +13,11 @@ use crate::role::{Backend, Installation};
 use crate::sheet::Sheet;
 
 /// How many connections the maximum of ingress is looked for with.
-const CONNECTIONS: [u32; 3] = [1, 16, 64];
+const CONNECTIONS: [u32; 2] = [1, 64];
+/// The shares of the maximum at which latencies are taken, in percent.
+const SHARES: [u32; 1] = [50];
+/// How many texts are on their way at a time when the most that the pipeline moves is looked for.
+const IN_FLIGHT: [u32; 1] = [256];
 /// What is committed for a text until its webhook is answered.
 const ACCEPTED: u32 = 1;
 /// What is committed for a text until the provider is called: accepted, handed out, answered, settled with the part
@@ -33,9 +37,9 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
         pipeline(plan, &mut sheet).await?;
     }
     sheet.ratio("ingress maximum", "commits maximum for ingress", None)?;
-    conclude_latencies(&mut sheet, "ingress", "commits for ingress", |_, _| None)?;
+    conclude_latencies(&mut sheet, &SHARES, ("ingress", "commits for ingress"), |_, _| None)?;
     sheet.ratio("pipeline maximum", "commits maximum for pipeline", None)?;
-    conclude_latencies(&mut sheet, "pipeline", "commits for pipeline", |_, _| None)?;
+    conclude_latencies(&mut sheet, &SHARES, ("pipeline", "commits for pipeline"), |_, _| None)?;
     sheet.remark(format!(
         "A text waits for {ACCEPTED} commit until its webhook is answered, for {UNTIL_CALLED} until the provider is \
          called, and {AFTER_CALLED} follow; so does a text of the floor, with rows of {ROW_BYTES} bytes."

@@ -63,9 +63,9 @@ impl Bench<'_> {
         let mut most_per_s = 0.0_f64;
         let floor = self.floor(Pace::Saturating).await?;
         sheet.note("broker floor maximum", "1/s", floor.rate_per_s);
+        let http = self.http_floor(LATENCY_CONNECTIONS, Pace::Saturating).await?;
+        sheet.note("HTTP floor maximum", "1/s", http.rate_per_s);
         for connections in CONNECTIONS {
-            let floor = self.http_floor(connections, Pace::Saturating).await?;
-            sheet.note(format!("HTTP floor, {connections} connections"), "1/s", floor.rate_per_s);
             let (ours_before_s, all_before_s) = (self.ingress.cpu_s()?, usage::machine_cpu_s()?);
             let ours = self.ours(connections, Pace::Saturating).await?;
             sheet.note(format!("ingress, {connections} connections"), "1/s", ours.rate_per_s);
@@ -78,13 +78,13 @@ impl Bench<'_> {
         sheet.note("ingress maximum", "1/s", most_per_s);
         for share in SHARES {
             let pace = share_of(most_per_s, share)?;
-            let http = self.http_floor(LATENCY_CONNECTIONS, pace).await?;
             let floor = self.floor(pace).await?;
             let ours = self.ours(LATENCY_CONNECTIONS, pace).await?;
-            sheet.note_latency(&format!("HTTP floor at {share} %"), &http.latency);
             sheet.note_latency(&format!("broker floor at {share} %"), &floor.latency);
             sheet.note_latency(&format!("ingress at {share} %"), &ours.latency);
         }
+        let http = self.http_floor(LATENCY_CONNECTIONS, share_of(most_per_s, 50)?).await?;
+        sheet.note_latency("HTTP floor at 50 %", &http.latency);
         Ok(())
     }
 
@@ -150,7 +150,7 @@ fn note_cost(sheet: &mut Sheet, ours: &load::Outcome, ours_s: f64, all_s: f64) {
 
 fn conclude(sheet: &mut Sheet, payload_bytes: usize) -> anyhow::Result<()> {
     sheet.ratio("ingress maximum", "broker floor maximum", Some(Target::AtLeast(0.85)))?;
-    conclude_latencies(sheet, "ingress", "broker floor", |share, part| {
+    conclude_latencies(sheet, &SHARES, ("ingress", "broker floor"), |share, part| {
         ((share, part) == (50, "p99")).then_some(Target::AtMost(1.5))
     })?;
     sheet.remark(format!(

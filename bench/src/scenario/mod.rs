@@ -109,17 +109,17 @@ fn share_of(most_per_s: f64, share: u32) -> anyhow::Result<Pace> {
     Ok(Pace::PerSecond(most_per_s * f64::from(share) / 100.0))
 }
 
-/// Adds the ratios of the latencies that were taken at [`SHARES`].
+/// Adds the ratios of the latencies that were taken at `shares`.
 ///
 /// # Errors
 /// When one was not measured.
 fn conclude_latencies(
     sheet: &mut Sheet,
-    ours: &str,
-    floor: &str,
+    shares: &[u32],
+    (ours, floor): (&str, &str),
     target: impl Fn(u32, &str) -> Option<Target>,
 ) -> anyhow::Result<()> {
-    for share in SHARES {
+    for &share in shares {
         for part in ["p50", "p99", "p99.9"] {
             let of = |whose: &str| format!("{whose} at {share} % {part}");
             sheet.ratio(&of(ours), &of(floor), target(share, part))?;

@@ -22,7 +22,7 @@ use crate::sheet::Sheet;
 use crate::usage;
 
 /// How many texts are on their way at a time when the most that goes is looked for: the best of these counts.
-pub(super) const IN_FLIGHT: [u32; 2] = [256, 1024];
+const IN_FLIGHT: [u32; 2] = [256, 1024];
 /// How long a sample may take to come out of the queues.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -176,7 +176,7 @@ fn note_costs(sheet: &mut Sheet, ours: &Outcome, in_flight: u32, before_s: &[f64
 
 fn conclude(sheet: &mut Sheet, trips: Trips) -> anyhow::Result<()> {
     sheet.ratio("pipeline maximum", "floor maximum", Some(Target::AtLeast(0.70)))?;
-    conclude_latencies(sheet, "pipeline", "floor", |share, part| match (share, part) {
+    conclude_latencies(sheet, &SHARES, ("pipeline", "floor"), |share, part| match (share, part) {
         (50, "p50") => Some(Target::AtMost(1.5)),
         (50, "p99") => Some(Target::AtMost(2.0)),
         _ => None,
