@@ -38,8 +38,8 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let first = installation.start("ingress").await?;
     sheet.note("ingress, start to ready on an empty RabbitMQ", "ms", milliseconds(&first));
     first.stop().await?;
-    for round in 1..=plan.rounds {
-        eprintln!("bench: footprint, round {round} of {}", plan.rounds);
+    for round in 1..=plan.fewer_rounds() {
+        eprintln!("bench: footprint, round {round} of {}", plan.fewer_rounds());
         servers(plan, &mut sheet, &installation, &prefix).await?;
         embedded(plan, &mut sheet).await?;
     }

@@ -79,6 +79,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// How often to measure what has no target: the whole bench is to take a quarter of an hour.
+    pub(crate) fn fewer_rounds(&self) -> u32 {
+        self.rounds.min(3)
+    }
+
     /// Finds the binary beside this program, and servers: those of the environment, else private ones.
     ///
     /// # Errors

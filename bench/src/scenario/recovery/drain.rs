@@ -36,8 +36,8 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
     let tally = Arc::<Tally>::default();
     let taken = Arc::clone(&tally);
     stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
-    for round in 1..=plan.rounds {
-        eprintln!("bench: recovery, drain, {round} of {}", plan.rounds);
+    for round in 1..=plan.fewer_rounds() {
+        eprintln!("bench: recovery, drain, {round} of {}", plan.fewer_rounds());
         let before = records.trips().await?;
         sheet.note("drain of 30,000 texts", "s", drain(&installation, &mut texts, &tally).await?);
         let after = records.trips().await?;

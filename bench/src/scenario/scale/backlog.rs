@@ -52,7 +52,7 @@ pub(super) async fn measure(
 /// Ingress's memory while texts come and as many wait.
 async fn ingress(plan: &Plan, sheet: &mut Sheet, sides: [&Side; 2]) -> anyhow::Result<()> {
     let names = NAMES.map(|with| format!("ingress's memory, {with}"));
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.fewer_rounds() {
         for (name, side) in names.iter().zip(sides) {
             let role = side.installation.start("ingress").await?;
             let order = load::Order {

@@ -45,7 +45,7 @@ pub(super) async fn measure(
         many.backlog.clear().await?;
         (many.backlog.mix, stored) = (mix(level), level);
         // The ones on the way are looked at once.
-        let rounds = if level == MANY { plan.rounds } else { 1 };
+        let rounds = if level == MANY { plan.fewer_rounds() } else { 1 };
         let names = ["1000 sessions", &format!("{level} sessions")];
         compare(sheet, rounds, names, [&mut *few, &mut many], Wanted::default()).await?;
     }

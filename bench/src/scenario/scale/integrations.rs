@@ -26,7 +26,7 @@ pub(super) async fn measure(
     let mut many = Side::worker(plan, rabbitmq.url(), redis_url, mix).await?;
     configure(&many.installation)?;
     let names = ["1 integration", "1000 integrations"];
-    compare(sheet, plan.rounds, names, [few, &mut many], Wanted::default()).await
+    compare(sheet, plan.fewer_rounds(), names, [few, &mut many], Wanted::default()).await
 }
 
 /// Adds the others to the configuration.

@@ -17,7 +17,7 @@ use crate::sink::Sink;
 use crate::tally::Tally;
 
 /// How many messages are looked at, after how many that are not.
-const COUNTED: u64 = 3000;
+const COUNTED: u64 = 2500;
 const WARM: u64 = 500;
 /// How long the last messages of a role that stopped may take to lie where they belong.
 const SETTLING: Duration = Duration::from_secs(20);

@@ -36,7 +36,7 @@ const LEAST_TEXTS: u64 = 5000;
 /// How long lanes may take to be all at work.
 const WARMING: Duration = Duration::from_millis(700);
 /// The part of `--seconds` that is counted.
-const COUNTING: f64 = 0.66;
+const COUNTING: f64 = 0.5;
 /// How long what was begun may take after the end.
 const SETTLING: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -59,9 +59,9 @@ pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> 
             let rate_per_s = bench.serve(workers, CONCURRENCY, sheet).await?;
             sheet.note(format!("served by {workers} workers of {CONCURRENCY}"), "1/s", rate_per_s);
         }
-        for concurrency in ALONE {
+        for concurrency in ALONE.into_iter().filter(|_| round <= plan.fewer_rounds()) {
             let rate_per_s = bench.serve(1, concurrency, sheet).await?;
-            sheet.note(format!("served by 1 workers of {concurrency}"), "1/s", rate_per_s);
+            sheet.note(format!("served by one worker of {concurrency}"), "1/s", rate_per_s);
             sheet.note(format!("the most that {concurrency} at a time can be"), "1/s", ideal_per_s(concurrency));
         }
     }
@@ -73,7 +73,7 @@ pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> 
     }
     for concurrency in ALONE {
         let (ours, most) =
-            (format!("served by 1 workers of {concurrency}"), format!("the most that {concurrency} at a time can be"));
+            (format!("served by one worker of {concurrency}"), format!("the most that {concurrency} at a time can be"));
         sheet.ratio(&ours, &most, None)?;
     }
     sheet.remark(format!(
