@@ -61,8 +61,11 @@ fn commit() -> String {
     described.map_or_else(|| "unknown".to_owned(), |text| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-/// The first frame of a handshake, sent before any password is asked for, names the version; lapin keeps it to itself.
-async fn rabbitmq(url: &str) -> anyhow::Result<String> {
+/// The version of the RabbitMQ at `url`. The first frame of a handshake, sent before any password is asked for, names the version; lapin keeps it to itself.
+///
+/// # Errors
+/// When nobody answers as RabbitMQ does.
+pub(crate) async fn rabbitmq(url: &str) -> anyhow::Result<String> {
     let uri: AMQPUri = url.parse().map_err(|problem| anyhow::anyhow!("AMQP_URL: {problem}"))?;
     let mut stream = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;

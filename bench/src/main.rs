@@ -2,7 +2,10 @@
 //! what came out. Load and floors are processes of their own: this program again, with a hidden subcommand.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result, and who waits sees progress")]
 
+mod assistant;
+mod backlog;
 mod child;
+mod cost;
 mod figure;
 mod floor;
 mod latency;
@@ -16,6 +19,9 @@ mod report;
 mod role;
 mod scenario;
 mod sheet;
+mod sink;
+mod tally;
+mod traffic;
 mod usage;
 
 use std::path::PathBuf;
@@ -56,6 +62,9 @@ enum Part {
     /// The load generator of the whole pipeline
     #[command(hide = true)]
     LoadPipeline { order: String },
+    /// The assistant's stand-in
+    #[command(hide = true)]
+    Assistant,
     /// The HTTP floor
     #[command(hide = true)]
     FloorHttp,
@@ -76,6 +85,7 @@ async fn main() -> ExitCode {
     let done = match &args.part {
         Some(Part::Load { order }) => child::answer(order, load::run).await,
         Some(Part::LoadPipeline { order }) => child::answer(order, load::round_trip::run).await,
+        Some(Part::Assistant) => assistant::serve().await,
         Some(Part::FloorHttp) => floor::http::serve().await,
         Some(Part::FloorBroker { order }) => child::answer(order, floor::broker::run).await,
         Some(Part::FloorPipeline { order }) => child::answer(order, floor::pipeline::run).await,

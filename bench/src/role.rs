@@ -64,6 +64,26 @@ impl Installation {
         Ok(self.public_url.trim_start_matches("http://").parse()?)
     }
 
+    /// Writes `to` instead of `from` in its configuration, for whatever is started from then on.
+    ///
+    /// # Errors
+    /// When `from` does not stand there.
+    pub(crate) fn change(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = self.directory.path().join("switchboard.toml");
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "no {from:?} stands in the configuration");
+        fs::write(path, text.replace(from, to))?;
+        Ok(())
+    }
+
+    /// Makes its queues, as the first role that starts does.
+    ///
+    /// # Errors
+    /// As [`Installation::start`].
+    pub(crate) async fn declare(&self) -> anyhow::Result<()> {
+        self.start("worker").await?.stop().await
+    }
+
     /// Starts the subcommand `role`, and returns once it is ready.
     ///
     /// # Errors
@@ -116,7 +136,6 @@ pub(crate) struct Role {
     pid: u32,
     log: PathBuf,
     /// How long it took from its start until it was ready.
-    #[allow(dead_code, reason = "the footprint scenario reads it")]
     pub(crate) ready_after: Duration,
 }
 
@@ -129,18 +148,36 @@ impl Role {
         usage::cpu_s(self.pid).with_context(|| format!("{} has ended", self.name))
     }
 
+    /// Its resident memory, in MiB.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
+        usage::resident_mib(self.pid).with_context(|| format!("{} has ended", self.name))
+    }
+
     /// Asks it to stop, and returns once it has.
     ///
     /// # Errors
     /// When it does not stop, or badly, or texts had gone to the spool.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let (name, log) = (self.name, self.log.clone());
+        self.end().await?;
+        let is_spooled = fs::read_to_string(log)?.contains(SPOOLED);
+        ensure!(!is_spooled, "RabbitMQ was too slow for {name}: texts went to the spool");
+        Ok(())
+    }
+
+    /// The same where the spool may have been used.
+    ///
+    /// # Errors
+    /// When it does not stop, or badly.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         ensure!(asked.success(), "{} has ended by itself", self.name);
         let status = tokio::time::timeout(STOP_DEADLINE, self.child.wait()).await;
         let status = status.with_context(|| format!("{} does not stop", self.name))??;
         ensure!(status.success(), "{} stopped badly: {status}", self.name);
-        let is_spooled = fs::read_to_string(&self.log)?.contains(SPOOLED);
-        ensure!(!is_spooled, "RabbitMQ was too slow for {}: texts went to the spool", self.name);
         Ok(())
     }
 }

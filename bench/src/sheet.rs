@@ -60,6 +60,16 @@ impl Sheet {
         Ok(())
     }
 
+    /// Says what the figure `name` should be.
+    ///
+    /// # Errors
+    /// When it was not measured.
+    pub(crate) fn aim(&mut self, name: &str, target: Target) -> anyhow::Result<()> {
+        let figure = self.figures.iter_mut().find(|figure| figure.name == name);
+        figure.with_context(|| format!("{name} was not measured"))?.target = Some(target);
+        Ok(())
+    }
+
     /// The figure `name`.
     ///
     /// # Errors

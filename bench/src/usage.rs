@@ -24,7 +24,6 @@ pub(crate) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
 ///
 /// # Errors
 /// When there is no such process.
-#[allow(dead_code, reason = "the footprint scenario reads it")]
 pub(crate) fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no resident memory")?;

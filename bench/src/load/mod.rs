@@ -3,7 +3,7 @@
 pub(crate) mod connection;
 mod expected;
 pub(crate) mod round_trip;
-mod stand_in;
+pub(crate) mod stand_in;
 pub(crate) mod webhook;
 
 use std::net::SocketAddr;

@@ -65,7 +65,8 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     }
     let arrivals = Arrivals::start(order.pace, order.seconds);
     let expected = Arc::new(Expected::new(Meter::start(order.seconds)?, arrivals.clone()));
-    stand_in::start(order.provider, Arc::clone(&expected)).await?;
+    let replies = Arc::clone(&expected);
+    stand_in::start(order.provider, move |to, now| replies.reply(to, now)).await?;
     let webhooks = Arc::new(Webhooks::new(&order.public_url, order.batch));
     let next = Arc::new(AtomicU64::new(0));
     let mut posting = JoinSet::new();

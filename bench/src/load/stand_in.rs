@@ -14,28 +14,33 @@ use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::expected::Expected;
 use super::webhook::ACCOUNT_SID;
 
-/// Listens on `address`, and serves in a task of its own.
+/// Told whom a text goes to, and when the call came.
+type Taken = Arc<dyn Fn(&str, Instant) + Send + Sync>;
+
+/// Listens on `address`, serves in a task of its own, and tells `taken` of each text.
 ///
 /// # Errors
 /// When somebody else listens there.
-pub(crate) async fn start(address: SocketAddr, expected: Arc<Expected>) -> anyhow::Result<()> {
+pub(crate) async fn start(
+    address: SocketAddr,
+    taken: impl Fn(&str, Instant) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json");
-    let router = Router::new().route(&path, post(take).get(list)).with_state(expected);
+    let router = Router::new().route(&path, post(take).get(list)).with_state(Arc::new(taken) as Taken);
     tokio::spawn(axum::serve(listener, router).into_future());
     Ok(())
 }
 
 /// <https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource>
-async fn take(State(expected): State<Arc<Expected>>, body: Bytes) -> (StatusCode, Json<Value>) {
+async fn take(State(taken): State<Taken>, body: Bytes) -> (StatusCode, Json<Value>) {
     let now = Instant::now();
     let to = form_urlencoded::parse(&body).find(|(name, _)| name == "To").map(|(_, to)| to.into_owned());
     let Some(to) = to else { return (StatusCode::BAD_REQUEST, Json(json!({ "code": 21604, "status": 400 }))) };
-    expected.reply(&to, now);
+    taken(&to, now);
     let message = json!({
         "sid": format!("SM{:032x}", rand::random::<u128>()),
         "account_sid": ACCOUNT_SID,

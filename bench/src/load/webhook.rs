@@ -12,9 +12,9 @@ pub(crate) const ACCOUNT_SID: &str = "ACbe9c0000000000000000000000000000";
 /// What its webhooks are signed with.
 pub(crate) const AUTH_TOKEN: &str = "bench-twilio-token";
 /// How many of our numbers are texted, by turns: of one no more than 1,000 segments a second may leave.
-const NUMBERS: u64 = 100;
+pub(crate) const NUMBERS: u64 = 100;
 /// How many customers text, by turns.
-const CONVERSATIONS: u64 = 10_000;
+pub(crate) const CONVERSATIONS: u64 = 10_000;
 
 /// Makes webhooks.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ impl Webhooks {
     /// The number that gets the text `number`: always the same for a customer.
     fn ours(number: u64) -> String {
         format!("+1212{}", 5_550_100 + number % CONVERSATIONS % NUMBERS)
+    }
+
+    /// Which of the first [`CONVERSATIONS`] texts `customer` sent.
+    pub(crate) fn number_of(customer: &str) -> Option<u64> {
+        customer.strip_prefix("+1415")?.parse::<u64>().ok()?.checked_sub(2_000_000)
     }
 
     /// The text `number` of this batch.

@@ -1,8 +1,11 @@
 //! The scenarios, and what they are given.
 
 mod embedded;
+mod footprint;
 mod ingress;
 mod pipeline;
+mod recovery;
+mod scale;
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,11 +29,18 @@ pub(crate) enum Scenario {
     Pipeline,
     /// Both on the embedded database
     Embedded,
+    /// More workers, longer backlogs, more conversations and integrations
+    Scale,
+    /// Restarts of RabbitMQ, and a backlog that drains
+    Recovery,
+    /// Memory, CPU, start-up and size
+    Footprint,
 }
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 3] = [Self::Ingress, Self::Pipeline, Self::Embedded];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ingress, Self::Pipeline, Self::Scale, Self::Embedded, Self::Recovery, Self::Footprint];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -46,6 +56,9 @@ impl Scenario {
             Self::Ingress => ingress::run(plan).await,
             Self::Pipeline => pipeline::run(plan).await,
             Self::Embedded => embedded::run(plan).await,
+            Self::Scale => scale::run(plan).await,
+            Self::Recovery => recovery::run(plan).await,
+            Self::Footprint => footprint::run(plan).await,
         }
     }
 }
@@ -66,6 +79,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// How often to measure what has no target: the whole bench is to take a quarter of an hour.
+    pub(crate) fn fewer_rounds(&self) -> u32 {
+        self.rounds.min(3)
+    }
+
     /// Finds the binary beside this program, and servers: those of the environment, else private ones.
     ///
     /// # Errors

@@ -20,6 +20,9 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// For calls to servers of our own: 100 ms to 2 s.
     pub const NEAR: Self = Self { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
+    /// For looking whether a broker that went away is back: 100 ms to 500 ms. To be refused costs both sides next to
+    /// nothing, and everything waits.
+    pub const RECONNECT: Self = Self { initial: Duration::from_millis(100), max: Duration::from_millis(500) };
     /// For calls to somebody else's API: 500 ms to 30 s.
     pub const FAR: Self = Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
 

@@ -74,7 +74,7 @@ impl Drain {
             done_bytes: 0,
             segment: 0,
             from: 0,
-            backoff: RetryPolicy::NEAR.start(),
+            backoff: RetryPolicy::RECONNECT.start(),
             trouble: String::new(),
             batch_size: LARGEST_BATCH,
         }

@@ -105,7 +105,7 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(mut self) {
-        let mut backoff = RetryPolicy::NEAR.start();
+        let mut backoff = RetryPolicy::RECONNECT.start();
         let mut logged = String::new();
         let mut is_first = true;
         loop {

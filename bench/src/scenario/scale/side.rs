@@ -1,0 +1,141 @@
+//! One side of a comparison: an installation of which one role works, with something to work on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use common::broker::Stage;
+
+use super::super::Plan;
+use crate::backlog::{Backlog, Mix};
+use crate::cost::Cost;
+use crate::figure::Target;
+use crate::load::stand_in;
+use crate::role::{Backend, Installation};
+use crate::sheet::Sheet;
+use crate::sink::Sink;
+use crate::tally::Tally;
+
+/// How many messages are looked at, after how many that are not.
+const COUNTED: u64 = 2500;
+const WARM: u64 = 500;
+/// How long the last messages of a role that stopped may take to lie where they belong.
+const SETTLING: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// One side.
+pub(super) struct Side {
+    pub(super) installation: Installation,
+    /// With what the names of its queues and records begin.
+    pub(super) prefix: String,
+    pub(super) backlog: Backlog,
+    /// How many messages are to remain when a sample was taken.
+    pub(super) behind: u64,
+    role: &'static str,
+    tally: Arc<Tally>,
+    /// Takes what a worker makes.
+    _sink: Option<Sink>,
+}
+
+impl Side {
+    /// A worker, with texts of `mix`.
+    pub(super) async fn worker(plan: &Plan, amqp_url: &str, redis_url: &str, mix: Mix) -> anyhow::Result<Self> {
+        let (installation, prefix) = installation(plan, amqp_url, redis_url)?;
+        installation.declare().await?;
+        let backlog = Backlog::open(amqp_url, &prefix, Stage::Inbound, mix).await?;
+        let tally = Arc::<Tally>::default();
+        let sink = Some(Sink::open(amqp_url, &prefix, Arc::clone(&tally)).await?);
+        Ok(Self { installation, prefix, backlog, behind: 0, role: "worker", tally, _sink: sink })
+    }
+
+    /// A sender, with parts for a customer each.
+    pub(super) async fn sender(plan: &Plan, amqp_url: &str, redis_url: &str) -> anyhow::Result<Self> {
+        let (installation, prefix) = installation(plan, amqp_url, redis_url)?;
+        installation.declare().await?;
+        let backlog = Backlog::open(amqp_url, &prefix, Stage::Outbound, Mix::STRANGERS).await?;
+        let tally = Arc::<Tally>::default();
+        let taken = Arc::clone(&tally);
+        stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
+        Ok(Self { installation, prefix, backlog, behind: 0, role: "sender", tally, _sink: None })
+    }
+
+    /// Lets the role work on a sample, with [`Side::behind`] more behind it.
+    ///
+    /// # Errors
+    /// When a message is lost, or a text reaches the provider twice.
+    pub(super) async fn sample(&mut self) -> anyhow::Result<Cost> {
+        let (wanted, waiting) = (self.behind + WARM + COUNTED, self.backlog.waiting().await?);
+        self.backlog.add(wanted.saturating_sub(waiting)).await?;
+        let role = self.installation.start(self.role).await?;
+        let cost = Cost::of(&role, &self.tally, WARM, COUNTED).await?;
+        role.stop().await?;
+        self.settle().await?;
+        Ok(cost)
+    }
+
+    /// Returns once every message that was ever added either waits or came through once.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + SETTLING;
+        loop {
+            let (waiting, moved, added) = (self.backlog.waiting().await?, self.tally.count(), self.backlog.added());
+            if waiting + moved == added {
+                // A part may be published again, under its name: the sender drops it. A provider call may not.
+                return if self.role == "sender" { self.tally.ensure_once(moved) } else { Ok(()) };
+            }
+            ensure!(Instant::now() < until, "of {added} messages {waiting} wait and {moved} came through");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// An installation on these servers, under names of its own.
+pub(super) fn installation(plan: &Plan, amqp_url: &str, redis_url: &str) -> anyhow::Result<(Installation, String)> {
+    let prefix = format!("bench-{:08x}", rand::random::<u32>());
+    let (amqp_url, redis_url) = (amqp_url.to_owned(), redis_url.to_owned());
+    let backend = Backend::Servers { amqp_url, redis_url, prefix: prefix.clone() };
+    Ok((Installation::new(&plan.binary, &backend)?, prefix))
+}
+
+/// What a comparison should come to, at most.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted {
+    pub(super) cost: Option<Target>,
+    pub(super) memory: Option<Target>,
+}
+
+/// Samples both sides by turns, `rounds` times, and notes the ratios. `few` and `many` say what the small
+/// and the large one have.
+pub(super) async fn compare(
+    sheet: &mut Sheet,
+    rounds: u32,
+    [few, many]: [&str; 2],
+    [small, large]: [&mut Side; 2],
+    wanted: Wanted,
+) -> anyhow::Result<()> {
+    let role = large.role;
+    let name = |what: &str, with: &str| format!("{role}'s {what}, {with}");
+    let (few, many) = (format!("{few} beside {many}"), many.to_owned());
+    for round in 1..=rounds {
+        eprintln!("bench: scale, {role}, {many}, {round} of {rounds}");
+        for (with, side) in [(&few, &mut *small), (&many, &mut *large)] {
+            let cost = side.sample().await?;
+            sheet.note(name("CPU for 1,000 messages", with), "s", cost.cpu_s);
+            sheet.note(name("time for 1,000 messages", with), "s", cost.wall_s);
+            sheet.note(name("memory", with), "MiB", cost.resident_mib);
+        }
+    }
+    for (what, target) in
+        [("CPU for 1,000 messages", wanted.cost), ("time for 1,000 messages", wanted.cost), ("memory", wanted.memory)]
+    {
+        sheet.ratio(&name(what, &many), &name(what, &few), target)?;
+    }
+    Ok(())
+}
+
+/// Tells of parts that were published twice. Each has the same name both times, and the sender sends it once.
+pub(super) fn note_repeated(sheet: &mut Sheet, tallies: &[&Tally]) {
+    let repeated: u64 = tallies.iter().map(|tally| tally.repeated()).sum();
+    if repeated > 0 {
+        sheet.remark(format!("{repeated} parts were published twice so far, which the sender would have noticed."));
+    }
+}
