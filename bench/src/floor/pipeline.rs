@@ -79,10 +79,11 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let hop = Arc::new(Hop { order, first, second, worker, sender, began, meter, arrivals });
     let (moved, arrived) = mpsc::unbounded_channel();
     let mut working = JoinSet::new();
-    working.spawn(work(Arc::clone(&hop), inbound, Hop::answer, None));
-    working.spawn(work(Arc::clone(&hop), outbound, Hop::send, Some(moved)));
+    working.spawn(work(Arc::clone(&hop), inbound, Hop::answer, moved.clone()));
+    working.spawn(work(Arc::clone(&hop), outbound, Hop::send, moved));
     let accepted = accept_all(&hop).await?;
-    all_moved(accepted, arrived, working).await?;
+    // Off both hops: what is not acknowledged would come again in the next run.
+    all_moved(2 * accepted, arrived, working).await?;
     let (count, rate_per_s, latency) = hop.meter.read();
     ensure!(count == accepted, "{count} of {accepted} texts came through");
     Ok(Outcome { rate_per_s, latency })
@@ -107,7 +108,7 @@ async fn accept_all(hop: &Arc<Hop>) -> anyhow::Result<u64> {
     Ok(accepted)
 }
 
-/// Returns once so many texts have left the second hop.
+/// Returns once so many messages have left their hop.
 async fn all_moved(
     count: u64,
     mut arrived: mpsc::UnboundedReceiver<()>,
@@ -115,7 +116,7 @@ async fn all_moved(
 ) -> anyhow::Result<()> {
     for _ in 0..count {
         tokio::select! {
-            one = arrived.recv() => one.context("the second hop ended")?,
+            one = arrived.recv() => one.context("the hops ended")?,
             Some(ended) = working.join_next() => ended??,
         }
     }
@@ -234,7 +235,7 @@ async fn work<Step, Working>(
     hop: Arc<Hop>,
     (_connection, consumers): (Connection, Vec<Consumer>),
     step: Step,
-    done: Option<mpsc::UnboundedSender<()>>,
+    done: mpsc::UnboundedSender<()>,
 ) -> anyhow::Result<()>
 where
     Step: Fn(Arc<Hop>, Delivery, String) -> Working,
@@ -251,7 +252,7 @@ where
             }
             Some(ended) = running.join_next(), if !running.is_empty() => {
                 ended??;
-                if let Some(done) = &done { done.send(())?; }
+                done.send(())?;
             }
         }
     }
