@@ -30,7 +30,7 @@ bench-micro: ## criterion benches of the pure hot paths; one of them or options 
 bench: ## measure against floors of the same run; scenarios and options in BENCH="ingress --rounds 9"
 	scripts/test-servers install
 	cargo build --release --locked -p cli -p bench
-	scripts/test-servers run target/release/bench --date "$$(date -u +%F)" $(BENCH)
+	TEST_RABBITMQ_MEMORY=4GiB scripts/test-servers run target/release/bench --date "$$(date -u +%F)" $(BENCH)
 
 check: deny ## format, lints, documentation, dependencies, scripts and the walls between the crates
 	cargo fmt --all --check

@@ -105,14 +105,21 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.rounds > 0 && args.seconds > 0.0, "--rounds and --seconds must be more than nothing");
     let plan = Plan::new(args.rounds, args.seconds)?;
     let wanted = if args.scenarios.is_empty() { Scenario::ALL.to_vec() } else { args.scenarios.clone() };
-    let mut sheets = Vec::new();
+    let (mut sheets, mut outcome) = (Vec::new(), Ok(()));
     for scenario in wanted {
         eprintln!("bench: {}", scenario.name());
-        sheets.push(scenario.run(&plan).await?);
+        match scenario.run(&plan).await {
+            Ok(sheet) => sheets.push(sheet),
+            // What was measured before is told all the same.
+            Err(error) => {
+                outcome = Err(error.context(scenario.name()));
+                break;
+            }
+        }
     }
     let conditions = machine::Conditions::now(&plan, &args.date).await?;
     let report = report::Report { conditions, sheets };
     report.write(&args.out)?;
     println!("{}", report.markdown());
-    Ok(())
+    outcome
 }

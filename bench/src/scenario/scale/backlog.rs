@@ -19,8 +19,6 @@ const MORE: [u64; 2] = [10_000, 100_000];
 /// The large backlog.
 const MANY: u64 = 1_000_000;
 const NAMES: [&str; 2] = ["backlog 1000", "backlog 1000000"];
-/// A million texts take RabbitMQ 3.10 about 900 MiB, and the private servers' limit is 1 GiB: near it, it takes nothing.
-const RABBITMQ_MEMORY: &str = "3GiB";
 /// How many texts a second come while ingress's memory is looked at.
 const ARRIVING_PER_S: f64 = 500.0;
 
@@ -33,7 +31,6 @@ pub(super) async fn measure(
     sheet: &mut Sheet,
 ) -> anyhow::Result<()> {
     let large = tokio::task::block_in_place(RabbitMqServer::start)?;
-    tokio::task::block_in_place(|| large.ctl(&["set_vm_memory_high_watermark", "absolute", RABBITMQ_MEMORY]))?;
     let mut many = Side::worker(plan, large.url(), redis_url, Mix::STRANGERS).await?;
     few.behind = FEW;
     for behind in MORE {
