@@ -19,7 +19,8 @@ COPY tests/Cargo.toml tests/
 COPY worker/Cargo.toml worker/
 # Build scripts and procedural macros cannot be static: naming the target keeps the flag from them.
 RUN mkdir .cargo && rustc -vV | sed -n 's/^host: \(.*\)/[build]\ntarget = "\1"/p' > .cargo/config.toml \
- && for crate in */; do mkdir "$crate/src" && touch "$crate/src/lib.rs"; done \
+ && for crate in */; do mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
+ && sed -n '/^\[\[bench]]/{n;s|name = "\(.*\)"|'"$crate"'benches/\1.rs|p}' "$crate/Cargo.toml" | xargs -r touch; done \
  && rm cli/src/lib.rs && echo 'fn main() {}' > cli/src/main.rs \
  && cargo build --locked --bin switchboard --profile "$PROFILE"
 
