@@ -20,6 +20,7 @@ mod role;
 mod scenario;
 mod sheet;
 mod sink;
+mod spending;
 mod tally;
 mod traffic;
 mod usage;
@@ -110,10 +111,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         eprintln!("bench: {}", scenario.name());
         match scenario.run(&plan).await {
             Ok(sheet) => sheets.push(sheet),
-            // What was measured before is told all the same.
+            // The others are measured and told all the same.
             Err(error) => {
-                outcome = Err(error.context(scenario.name()));
-                break;
+                let error = error.context(scenario.name());
+                eprintln!("bench: {error:#}");
+                outcome = outcome.and(Err(error));
             }
         }
     }

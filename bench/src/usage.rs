@@ -20,6 +20,18 @@ pub(crate) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
     Ok((user + system) / TICKS_PER_SECOND)
 }
 
+/// CPU seconds that the processes named `program` used so far; nothing where they run elsewhere.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub(crate) fn program_cpu_s(program: &str) -> anyhow::Result<f64> {
+    let entries = fs::read_dir("/proc").context("no /proc")?;
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_it = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == program);
+    // One that has just ended is left out.
+    Ok(pids.filter(is_it).filter_map(|pid| cpu_s(pid).ok()).sum())
+}
+
 /// Resident memory of the process `pid`, in MiB.
 ///
 /// # Errors
@@ -56,6 +68,9 @@ mod tests {
         while cpu_s(pid).unwrap() <= before_s {}
         assert!(machine_cpu_s().unwrap() > machine_before_s);
         assert!(resident_mib(pid).unwrap() > 0.5);
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        assert!(program_cpu_s(name.trim()).unwrap() > before_s);
+        assert_eq!(program_cpu_s("no such program").unwrap(), 0.0);
         cpu_s(u32::MAX).unwrap_err();
     }
 }

@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 use crate::latency::{Latencies, Percentiles};
 use crate::pace::{Arrivals, Pace};
 use crate::queues::PARTITIONS;
+use crate::usage;
 
-/// As many as Switchboard has unconfirmed at a time.
-pub(crate) const WINDOW: usize = 100;
+/// As many as Switchboard has unconfirmed at a time, at most.
+pub(crate) const WINDOW: u32 = 100;
 
 /// How many messages each queue gets before the time runs.
 const WARM_UP: u32 = 10;
@@ -32,6 +33,8 @@ pub(crate) struct Order {
     pub(crate) prefix: String,
     /// An envelope's bytes.
     pub(crate) payload: String,
+    /// How many may be unconfirmed at a time.
+    pub(crate) window: u32,
     /// When messages are published.
     pub(crate) pace: Pace,
     /// For how long.
@@ -43,8 +46,12 @@ pub(crate) struct Order {
 pub(crate) struct Outcome {
     /// Confirmed messages a second.
     pub(crate) rate_per_s: f64,
+    /// How many those were.
+    pub(crate) count: u64,
     /// From the scheduled instant to the confirm.
     pub(crate) latency: Percentiles,
+    /// What the program itself used, the beginning included.
+    pub(crate) cpu_s: f64,
 }
 
 /// Publishes as `order` says.
@@ -57,7 +64,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let exchange = Topology::new(&order.prefix, PARTITIONS).exchange(Stage::Inbound);
     warm_up(&channel, &exchange, order.payload.as_bytes()).await?;
-    let window = Arc::new(Semaphore::new(WINDOW));
+    let window = Arc::new(Semaphore::new(order.window as usize));
     let began = Instant::now();
     let arrivals = Arrivals::start(order.pace, order.seconds);
     let (mut confirming, mut latencies) = (JoinSet::new(), Latencies::new()?);
@@ -75,9 +82,11 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     while let Some(done) = confirming.join_next().await {
         latencies.note_duration(done??);
     }
+    let elapsed = began.elapsed();
+    let (count, latency, cpu_s) = (latencies.count(), latencies.percentiles(), usage::cpu_s(std::process::id())?);
     #[allow(clippy::cast_precision_loss, reason = "no run has 2^52 messages")]
-    let rate_per_s = latencies.count() as f64 / began.elapsed().as_secs_f64();
-    Ok(Outcome { rate_per_s, latency: latencies.percentiles() })
+    let rate_per_s = count as f64 / elapsed.as_secs_f64();
+    Ok(Outcome { rate_per_s, count, latency, cpu_s })
 }
 
 /// Publishes a little to each queue: ours has a connection that is not fresh either.

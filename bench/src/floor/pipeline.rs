@@ -22,6 +22,7 @@ use crate::latency::Percentiles;
 use crate::meter::Meter;
 use crate::pace::{Arrivals, Pace};
 use crate::queues::PARTITIONS;
+use crate::usage;
 
 /// As many as a worker or sender with default settings takes of a partition.
 const PREFETCH: u16 = 32;
@@ -56,8 +57,12 @@ pub(crate) struct Order {
 pub(crate) struct Outcome {
     /// Texts that came through, a second.
     pub(crate) rate_per_s: f64,
+    /// How many in all.
+    pub(crate) texts: u64,
     /// From the scheduled instant to where ours calls the provider.
     pub(crate) latency: Percentiles,
+    /// What the program itself used.
+    pub(crate) cpu_s: f64,
 }
 
 /// Does as `order` says.
@@ -84,9 +89,9 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let accepted = accept_all(&hop).await?;
     // Off both hops: what is not acknowledged would come again in the next run.
     all_moved(2 * accepted, arrived, working).await?;
-    let (count, rate_per_s, latency) = hop.meter.read();
-    ensure!(count == accepted, "{count} of {accepted} texts came through");
-    Ok(Outcome { rate_per_s, latency })
+    let (texts, rate_per_s, latency) = hop.meter.read();
+    ensure!(texts == accepted, "{texts} of {accepted} texts came through");
+    Ok(Outcome { rate_per_s, texts, latency, cpu_s: usage::cpu_s(std::process::id())? })
 }
 
 /// Publishes texts as they arrive, and returns how many once all are confirmed.
@@ -138,7 +143,7 @@ impl Sender {
         let connection = Connection::connect(amqp_url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let (window, turn) = (Semaphore::new(WINDOW), Mutex::default());
+        let (window, turn) = (Semaphore::new(WINDOW as usize), Mutex::default());
         Ok(Self { channel, exchange, window, turn, _connection: connection })
     }
 

@@ -1,7 +1,7 @@
 //! Scenario `ingress`: signed Twilio webhooks to 204, each published with a confirm of a quorum queue.
 //!
 //! Floors of the same round: an HTTP handler that only reads the body, and bare lapin that publishes the same bytes to
-//! the same queues with the same number unconfirmed.
+//! the same queues, with as many unconfirmed at a time as ingress has requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::pace::Pace;
 use crate::queues::Queues;
 use crate::role::{Installation, Role};
 use crate::sheet::Sheet;
-use crate::usage;
+use crate::spending::Spending;
 
 /// How many connections the maximum is looked for with.
 const CONNECTIONS: [u32; 4] = [1, 8, 16, 64];
-/// How many connections those have.
-const LATENCY_CONNECTIONS: u32 = 64;
+/// How many connections those have, and how many messages the broker floor has unconfirmed.
+const MOST_CONNECTIONS: u32 = 64;
 
 /// How long a sample may take to come out of the queues.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let ingress = installation.start("ingress").await?;
     let http = Server::start("floor-http").await?;
     let queues = Queues::open(plan.amqp_url, &prefix).await?;
-    let mut bench = Bench { plan, prefix, installation, ingress, http, queues, payload: String::new() };
+    let mut bench = Bench { plan, prefix, installation, roles: [ingress], http, queues, payload: String::new() };
     // Warm, and the source of the floor's bytes.
     bench.ours(8, Pace::Saturating).await?;
     bench.payload = bench.queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
@@ -43,7 +43,9 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
         eprintln!("bench: ingress, round {round} of {}", plan.rounds);
         bench.round(&mut sheet).await?;
     }
-    bench.ingress.stop().await?;
+    for role in bench.roles {
+        role.stop().await?;
+    }
     conclude(&mut sheet, bench.payload.len())?;
     Ok(sheet)
 }
@@ -52,7 +54,7 @@ struct Bench<'a> {
     plan: &'a Plan,
     prefix: String,
     installation: Installation,
-    ingress: Role,
+    roles: [Role; 1],
     http: Server,
     queues: Queues,
     payload: String,
@@ -61,29 +63,33 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn round(&self, sheet: &mut Sheet) -> anyhow::Result<()> {
         let mut most_per_s = 0.0_f64;
-        let floor = self.floor(Pace::Saturating).await?;
+        let before = Spending::now(&[])?;
+        let floor = self.floor(MOST_CONNECTIONS, Pace::Saturating).await?;
         sheet.note("broker floor maximum", "1/s", floor.rate_per_s);
-        let http = self.http_floor(LATENCY_CONNECTIONS, Pace::Saturating).await?;
+        before.note(sheet, "broker floor", &[], ("program", floor.cpu_s), floor.count)?;
+        let wider = self.floor(broker::WINDOW, Pace::Saturating).await?;
+        sheet.note(format!("broker floor, {} unconfirmed", broker::WINDOW), "1/s", wider.rate_per_s);
+        let http = self.http_floor(MOST_CONNECTIONS, Pace::Saturating).await?;
         sheet.note("HTTP floor maximum", "1/s", http.rate_per_s);
         for connections in CONNECTIONS {
-            let (ours_before_s, all_before_s) = (self.ingress.cpu_s()?, usage::machine_cpu_s()?);
+            let before = Spending::now(&self.roles)?;
             let ours = self.ours(connections, Pace::Saturating).await?;
             sheet.note(format!("ingress, {connections} connections"), "1/s", ours.rate_per_s);
-            if connections == LATENCY_CONNECTIONS {
-                let ours_s = self.ingress.cpu_s()? - ours_before_s;
-                note_cost(sheet, &ours, ours_s, usage::machine_cpu_s()? - all_before_s);
+            sheet.note_latency(&format!("ingress, {connections} connections"), &ours.latency);
+            if connections == MOST_CONNECTIONS {
+                before.note(sheet, "ingress", &self.roles, ("generator", ours.cpu_s), ours.taken)?;
             }
             most_per_s = most_per_s.max(ours.rate_per_s);
         }
         sheet.note("ingress maximum", "1/s", most_per_s);
         for share in SHARES {
             let pace = share_of(most_per_s, share)?;
-            let floor = self.floor(pace).await?;
-            let ours = self.ours(LATENCY_CONNECTIONS, pace).await?;
+            let floor = self.floor(MOST_CONNECTIONS, pace).await?;
+            let ours = self.ours(MOST_CONNECTIONS, pace).await?;
             sheet.note_latency(&format!("broker floor at {share} %"), &floor.latency);
             sheet.note_latency(&format!("ingress at {share} %"), &ours.latency);
         }
-        let http = self.http_floor(LATENCY_CONNECTIONS, share_of(most_per_s, 50)?).await?;
+        let http = self.http_floor(MOST_CONNECTIONS, share_of(most_per_s, 50)?).await?;
         sheet.note_latency("HTTP floor at 50 %", &http.latency);
         Ok(())
     }
@@ -101,11 +107,12 @@ impl Bench<'_> {
         post_to(target, &self.installation, connections, pace, self.plan.seconds).await
     }
 
-    async fn floor(&self, pace: Pace) -> anyhow::Result<broker::Outcome> {
+    async fn floor(&self, window: u32, pace: Pace) -> anyhow::Result<broker::Outcome> {
         let order = broker::Order {
             amqp_url: self.plan.amqp_url.to_owned(),
             prefix: self.prefix.clone(),
             payload: self.payload.clone(),
+            window,
             pace,
             seconds: self.plan.seconds,
         };
@@ -138,14 +145,6 @@ async fn post_to(
     let public_url = installation.public_url.clone();
     let order = load::Order { target, public_url, connections, pace, seconds, batch: fresh_batch() };
     child::run("load", &order).await
-}
-
-/// Who used the processor at the maximum: what is neither ingress nor the generator is the servers and the kernel.
-fn note_cost(sheet: &mut Sheet, ours: &load::Outcome, ours_s: f64, all_s: f64) {
-    let thousands = f64::from(u32::try_from(ours.taken).unwrap_or(u32::MAX)) / 1000.0;
-    sheet.note("CPU of ingress for 1,000 texts", "s", ours_s / thousands);
-    sheet.note("CPU of the generator for 1,000 texts", "s", ours.cpu_s / thousands);
-    sheet.note("CPU of all else for 1,000 texts", "s", (all_s - ours_s - ours.cpu_s) / thousands);
 }
 
 fn conclude(sheet: &mut Sheet, payload_bytes: usize) -> anyhow::Result<()> {

@@ -19,10 +19,11 @@ use crate::queues::Queues;
 use crate::records::{Records, Trips};
 use crate::role::{Installation, Role};
 use crate::sheet::Sheet;
-use crate::usage;
+use crate::spending::Spending;
 
 /// How many texts are on their way at a time when the most that goes is looked for: the best of these counts.
-const IN_FLIGHT: [u32; 2] = [256, 1024];
+const IN_FLIGHT: [u32; 2] = [256, MOST_IN_FLIGHT];
+const MOST_IN_FLIGHT: u32 = 1024;
 /// How long a sample may take to come out of the queues.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -107,13 +108,19 @@ impl Bench<'_> {
         let (mut most_per_s, mut floor_most_per_s) = (0.0_f64, 0.0_f64);
         for in_flight in IN_FLIGHT {
             let pace = Pace::InFlight(in_flight);
+            let before = Spending::now(&[])?;
             let floor = self.floor(pace).await?;
             sheet.note(format!("floor, {in_flight} in flight"), "1/s", floor.rate_per_s);
+            if in_flight == MOST_IN_FLIGHT {
+                before.note(sheet, "floor", &[], ("program", floor.cpu_s), floor.texts)?;
+            }
             floor_most_per_s = floor_most_per_s.max(floor.rate_per_s);
-            let before_s = self.cpu_s()?;
+            let before = Spending::now(&self.roles)?;
             let ours = ours(&self.installation, pace, self.plan.seconds).await?;
             sheet.note(format!("pipeline, {in_flight} in flight"), "1/s", ours.rate_per_s);
-            note_costs(sheet, &ours, in_flight, &before_s, &self.cpu_s()?);
+            if in_flight == MOST_IN_FLIGHT {
+                before.note(sheet, "pipeline", &self.roles, ("generator and stand-in", ours.cpu_s), ours.texts)?;
+            }
             most_per_s = most_per_s.max(ours.rate_per_s);
         }
         sheet.note("floor maximum", "1/s", floor_most_per_s);
@@ -143,34 +150,6 @@ impl Bench<'_> {
             seconds: self.plan.seconds,
         };
         child::run("floor-pipeline", &order).await
-    }
-
-    /// What ingress, worker, sender and the whole machine used so far.
-    fn cpu_s(&self) -> anyhow::Result<[f64; 4]> {
-        let [ingress, worker, sender] = &self.roles;
-        Ok([ingress.cpu_s()?, worker.cpu_s()?, sender.cpu_s()?, usage::machine_cpu_s()?])
-    }
-}
-
-/// Who used the processor.
-fn note_costs(sheet: &mut Sheet, ours: &Outcome, in_flight: u32, before_s: &[f64; 4], after_s: &[f64; 4]) {
-    if in_flight != 1024 {
-        return;
-    }
-    let thousands = f64::from(u32::try_from(ours.texts).unwrap_or(u32::MAX)) / 1000.0;
-    let [ingress_s, worker_s, sender_s, all_s] = [0, 1, 2, 3].map(|at: usize| {
-        let of = |values: &[f64; 4]| values.get(at).copied().unwrap_or(f64::NAN);
-        of(after_s) - of(before_s)
-    });
-    let rest_s = all_s - ingress_s - worker_s - sender_s - ours.cpu_s;
-    for (who, used_s) in [
-        ("ingress", ingress_s),
-        ("worker", worker_s),
-        ("sender", sender_s),
-        ("the generator and stand-in", ours.cpu_s),
-        ("all else", rest_s),
-    ] {
-        sheet.note(format!("CPU of {who} for 1,000 texts"), "s", used_s / thousands);
     }
 }
 
