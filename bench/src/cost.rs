@@ -20,12 +20,11 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Waits until `role` has moved `warm` messages, and then looks at the next `counted`, as `tally` counts them.
+    /// Waits until `tally` has counted `first` messages, and then looks at what `role` needs for the next `counted`.
     ///
     /// # Errors
     /// When it does not move as many.
-    pub(crate) async fn of(role: &Role, tally: &Tally, warm: u64, counted: u64) -> anyhow::Result<Self> {
-        let first = tally.count() + warm;
+    pub(crate) async fn of(role: &Role, tally: &Tally, first: u64, counted: u64) -> anyhow::Result<Self> {
         tally.reach(first, DEADLINE).await?;
         let (from, before_s, began) = (tally.count(), role.cpu_s()?, Instant::now());
         tally.reach(first + counted, DEADLINE).await?;

@@ -1,7 +1,7 @@
 //! The release binary's real processes, with a configuration of their own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::servers::free_port;
 use tokio::process::{Child, Command};
 
 use crate::load::connection;
@@ -46,10 +47,10 @@ impl Installation {
     /// Writes its configuration: defaults, but for what a bench needs otherwise.
     ///
     /// # Errors
-    /// When there is no room on disk or no port.
+    /// When there is no room on disk.
     pub(crate) fn new(binary: &Path, backend: &Backend) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let (listen, provider) = (free_address()?, free_address()?);
+        let (listen, provider) = (free_address(), free_address());
         fs::write(directory.path().join("switchboard.toml"), configuration(backend, listen, provider))?;
         fs::write(directory.path().join("dialogue.toml"), DIALOGUE)?;
         let public_url = format!("http://{listen}");
@@ -90,7 +91,7 @@ impl Installation {
     /// When it ends, or is not ready in time; its log is in the error.
     pub(crate) async fn start(&self, role: &'static str) -> anyhow::Result<Role> {
         let began = Instant::now();
-        let operations = free_address()?;
+        let operations = free_address();
         let log = self.directory.path().join(format!("{role}.log"));
         let child = Command::new(&self.binary)
             .arg(role)
@@ -131,7 +132,8 @@ const SPOOLED: &str = "it goes to the spool";
 /// A running process.
 #[derive(Debug)]
 pub(crate) struct Role {
-    name: &'static str,
+    /// Its subcommand.
+    pub(crate) name: &'static str,
     child: Child,
     pid: u32,
     log: PathBuf,
@@ -163,8 +165,8 @@ impl Role {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let (name, log) = (self.name, self.log.clone());
         self.end().await?;
-        let is_spooled = fs::read_to_string(log)?.contains(SPOOLED);
-        ensure!(!is_spooled, "RabbitMQ was too slow for {name}: texts went to the spool");
+        let told = fs::read_to_string(log)?;
+        ensure!(!told.contains(SPOOLED), "RabbitMQ was too slow for {name}: texts went to the spool\n{told}");
         Ok(())
     }
 
@@ -183,9 +185,8 @@ impl Role {
 }
 
 /// An address of the loopback interface on which nobody listens yet.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
-    Ok(listener.local_addr()?)
+fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// One short answer to whatever is said.

@@ -49,6 +49,20 @@ impl Sheet {
     /// # Errors
     /// When one of them was not measured in every round, or is nothing.
     pub(crate) fn ratio(&mut self, ours: &str, floor: &str, target: Option<Target>) -> anyhow::Result<()> {
+        self.ratio_as(format!("{ours} / {floor}"), ours, floor, target)
+    }
+
+    /// The same, with a name that is shorter than those of the two together.
+    ///
+    /// # Errors
+    /// As [`Sheet::ratio`].
+    pub(crate) fn ratio_as(
+        &mut self,
+        name: String,
+        ours: &str,
+        floor: &str,
+        target: Option<Target>,
+    ) -> anyhow::Result<()> {
         let (above, below) = (self.find(ours)?, self.find(floor)?);
         anyhow::ensure!(above.values.len() == below.values.len(), "{ours} and {floor} were not measured equally often");
         let values: Vec<_> = above.values.iter().zip(&below.values).map(|(ours, floor)| ours / floor).collect();
@@ -56,7 +70,7 @@ impl Sheet {
             values.iter().all(|value| value.is_normal()),
             "{ours} / {floor} makes no sense: measure longer"
         );
-        self.figures.push(Figure { name: format!("{ours} / {floor}"), unit: "", values, target });
+        self.figures.push(Figure { name, unit: "", values, target });
         Ok(())
     }
 

@@ -66,7 +66,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let arrivals = Arrivals::start(order.pace, order.seconds);
     let expected = Arc::new(Expected::new(Meter::start(order.seconds)?, arrivals.clone()));
     let replies = Arc::clone(&expected);
-    stand_in::start(order.provider, move |to, now| replies.reply(to, now)).await?;
+    let _stand_in = stand_in::start(order.provider, move |to, now| replies.reply(to, now)).await?;
     let webhooks = Arc::new(Webhooks::new(&order.public_url, order.batch));
     let next = Arc::new(AtomicU64::new(0));
     let mut posting = JoinSet::new();

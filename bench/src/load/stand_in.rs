@@ -13,26 +13,35 @@ use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::webhook::ACCOUNT_SID;
 
 /// Told whom a text goes to, and when the call came.
 type Taken = Arc<dyn Fn(&str, Instant) + Send + Sync>;
 
-/// Listens on `address`, serves in a task of its own, and tells `taken` of each text.
+/// Listens until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct StandIn {
+    _serving: JoinSet<()>,
+}
+
+/// Listens on `address` and tells `taken` of each text.
 ///
 /// # Errors
 /// When somebody else listens there.
 pub(crate) async fn start(
     address: SocketAddr,
     taken: impl Fn(&str, Instant) + Send + Sync + 'static,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<StandIn> {
     let listener = TcpListener::bind(address).await?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json");
     let router = Router::new().route(&path, post(take).get(list)).with_state(Arc::new(taken) as Taken);
-    tokio::spawn(axum::serve(listener, router).into_future());
-    Ok(())
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { drop(axum::serve(listener, router).await) });
+    Ok(StandIn { _serving: serving })
 }
 
 /// <https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource>

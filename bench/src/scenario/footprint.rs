@@ -79,7 +79,7 @@ async fn backlog(
     prefix: &str,
     roles: &[Role],
 ) -> anyhow::Result<()> {
-    stand_in::start(installation.provider, |_, _| {}).await?;
+    let _stand_in = stand_in::start(installation.provider, |_, _| {}).await?;
     let mut texts = Backlog::open(plan.amqp_url, prefix, Stage::Inbound, Mix::STRANGERS).await?;
     texts.add(IN_QUEUES).await?;
     let until = Instant::now() + WATCHED;

@@ -19,6 +19,7 @@ use super::process::{Process, Start};
 use super::servers::Servers;
 use super::small_disk::SmallDisk;
 use super::toll::Toll;
+use crate::servers::free_port;
 
 /// What goes out when the assistant is beyond reach.
 pub(super) const FAILURE_MESSAGE: &str = "We cannot answer right now.";
@@ -213,14 +214,6 @@ fn steps(role: &str) -> Vec<&'static str> {
         "sender" => vec!["sending", "sent", "settling"],
         _ => vec!["accepted", "answered", "recorded", "sending", "sent", "settling"],
     }
-}
-
-/// A port that nobody uses, below those that the kernel hands out by itself.
-fn free_port() -> u16 {
-    (0..1000)
-        .map(|_| rand::rng().random_range(10_000..32_000))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a port is free")
 }
 
 fn configuration(directory: &Path, ingress: &str, simulator: &str, servers: Option<&Servers>) -> String {

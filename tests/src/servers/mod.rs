@@ -3,6 +3,7 @@
 //! Tests that break a server start one of their own ([`RabbitMqServer`], [`RedisServer`]). The others share one of each:
 //! the one that `AMQP_URL` or `REDIS_URL` names, or a pair that lives as long as the test process.
 
+mod port;
 mod rabbitmq;
 mod redis;
 mod wire;
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::port::free_port;
 pub use self::rabbitmq::{RabbitMqCluster, RabbitMqServer, Release};
 pub use self::redis::RedisServer;
 pub use self::wire::Wire;

@@ -35,7 +35,7 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
     let records = Records::open(plan.redis_url, &prefix).await?;
     let tally = Arc::<Tally>::default();
     let taken = Arc::clone(&tally);
-    stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
+    let _stand_in = stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
     for round in 1..=plan.fewer_rounds() {
         eprintln!("bench: recovery, drain, {round} of {}", plan.fewer_rounds());
         let before = records.trips().await?;

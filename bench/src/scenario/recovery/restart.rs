@@ -53,7 +53,7 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
     let installation = Installation::new(&plan.binary, &backend)?;
     let tally = Arc::<Tally>::default();
     let taken = Arc::clone(&tally);
-    stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
+    let _stand_in = stand_in::start(installation.provider, move |to, now| taken.note(to, now)).await?;
     let mut roles: Vec<Role> = Vec::new();
     for role in ["ingress", "worker", "sender"] {
         roles.push(installation.start(role).await?);

@@ -69,5 +69,6 @@ async fn ingress(plan: &Plan, sheet: &mut Sheet, sides: [&Side; 2]) -> anyhow::R
         }
     }
     let [few, many] = &names;
-    sheet.ratio(many, few, Some(Target::AtMost(1.2)))
+    let compared = format!("ingress's memory, {} / {}", NAMES[1], NAMES[0]);
+    sheet.ratio_as(compared, many, few, Some(Target::AtMost(1.2)))
 }
