@@ -76,8 +76,8 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let second = Sender::open(&order.amqp_url, topology.exchange(Stage::Outbound)).await?;
     let [worker, sender] =
         [redis.get_multiplexed_async_connection().await?, redis.get_multiplexed_async_connection().await?];
-    let inbound = consume(&order.amqp_url, &topology, Stage::Inbound).await?;
-    let outbound = consume(&order.amqp_url, &topology, Stage::Outbound).await?;
+    let (inbound_connection, inbound) = consume(&order.amqp_url, &topology, Stage::Inbound).await?;
+    let (outbound_connection, outbound) = consume(&order.amqp_url, &topology, Stage::Outbound).await?;
     // Everything is open: only now the time runs.
     let (began, meter) = (Instant::now(), Meter::start(order.seconds)?);
     let arrivals = Arrivals::start(order.pace, order.seconds);
@@ -87,8 +87,12 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     working.spawn(work(Arc::clone(&hop), inbound, Hop::answer, moved.clone()));
     working.spawn(work(Arc::clone(&hop), outbound, Hop::send, moved));
     let accepted = accept_all(&hop).await?;
-    // Off both hops: what is not acknowledged would come again in the next run.
+    // Off both hops: what is not acknowledged would come again in the next run. Closing waits for RabbitMQ's answer, and so
+    // for the last acknowledgements to have arrived there.
     all_moved(2 * accepted, arrived, working).await?;
+    for connection in [inbound_connection, outbound_connection] {
+        connection.close(200, "done".into()).await?;
+    }
     let (texts, rate_per_s, latency) = hop.meter.read();
     ensure!(texts == accepted, "{texts} of {accepted} texts came through");
     Ok(Outcome { rate_per_s, texts, latency, cpu_s: usage::cpu_s(std::process::id())? })
@@ -238,7 +242,7 @@ async fn consume(amqp_url: &str, topology: &Topology, stage: Stage) -> anyhow::R
 /// Hands every delivery to `step`, each in a task of its own, and tells of those that are done.
 async fn work<Step, Working>(
     hop: Arc<Hop>,
-    (_connection, consumers): (Connection, Vec<Consumer>),
+    consumers: Vec<Consumer>,
     step: Step,
     done: mpsc::UnboundedSender<()>,
 ) -> anyhow::Result<()>
