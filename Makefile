@@ -29,6 +29,7 @@ bench-micro: ## criterion benches of the pure hot paths; one of them or options 
 
 bench: ## measure against floors of the same run; scenarios and options in BENCH="ingress --rounds 9"
 	scripts/test-servers install
+	@scripts/newer-rabbitmq install || echo "make bench: several workers will NOT be measured"
 	cargo build --release --locked -p cli -p bench
 	TEST_RABBITMQ_MEMORY=4GiB scripts/test-servers run target/release/bench --date "$$(date -u +%F)" $(BENCH)
 
