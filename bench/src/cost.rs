@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::role::Role;
+use crate::spending::RABBITMQ;
 use crate::tally::Tally;
+use crate::usage;
 
 /// Nothing here takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -13,6 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) struct Cost {
     /// CPU seconds of the role.
     pub(crate) cpu_s: f64,
+    /// CPU seconds of RabbitMQ, of all nodes that run.
+    pub(crate) rabbitmq_cpu_s: f64,
     /// Seconds by the clock.
     pub(crate) wall_s: f64,
     /// The role's resident memory afterwards, in MiB.
@@ -26,11 +30,13 @@ impl Cost {
     /// When it does not move as many.
     pub(crate) async fn of(role: &Role, tally: &Tally, first: u64, counted: u64) -> anyhow::Result<Self> {
         tally.reach(first, DEADLINE).await?;
-        let (from, before_s, began) = (tally.count(), role.cpu_s()?, Instant::now());
+        let used_s = || anyhow::Ok((role.cpu_s()?, usage::program_cpu_s(RABBITMQ)?));
+        let (from, before_s, began) = (tally.count(), used_s()?, Instant::now());
         tally.reach(first + counted, DEADLINE).await?;
-        let (to, after_s, wall) = (tally.count(), role.cpu_s()?, began.elapsed());
+        let (to, after_s, wall_s) = (tally.count(), used_s()?, began.elapsed().as_secs_f64());
         let thousands = f64::from(u32::try_from(to - from)?) / 1000.0;
-        let resident_mib = role.resident_mib()?;
-        Ok(Self { cpu_s: (after_s - before_s) / thousands, wall_s: wall.as_secs_f64() / thousands, resident_mib })
+        let [cpu_s, rabbitmq_cpu_s, wall_s] =
+            [after_s.0 - before_s.0, after_s.1 - before_s.1, wall_s].map(|used_s| used_s / thousands);
+        Ok(Self { cpu_s, rabbitmq_cpu_s, wall_s, resident_mib: role.resident_mib()? })
     }
 }

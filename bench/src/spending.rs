@@ -4,8 +4,10 @@ use crate::role::Role;
 use crate::sheet::Sheet;
 use crate::usage;
 
+/// How Linux names RabbitMQ's process.
+pub(crate) const RABBITMQ: &str = "beam.smp";
 /// The servers, and how Linux names them.
-const SERVERS: [(&str, &str); 2] = [("RabbitMQ", "beam.smp"), ("Redis", "redis-server")];
+const SERVERS: [(&str, &str); 2] = [("RabbitMQ", RABBITMQ), ("Redis", "redis-server")];
 
 /// What everybody had used at one moment.
 #[derive(Debug)]

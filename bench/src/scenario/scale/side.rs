@@ -120,6 +120,7 @@ pub(super) async fn compare(
 ) -> anyhow::Result<()> {
     let role = large.role;
     let name = |what: &str, with: &str| format!("{role}'s {what}, {with}");
+    let rabbitmq = |with: &str| format!("RabbitMQ's CPU for 1,000 messages of a {role}, {with}");
     let compared = format!("{many} / {few}");
     let (few, many) = (format!("{few} beside {many}"), many.to_owned());
     for round in 1..=rounds {
@@ -129,6 +130,7 @@ pub(super) async fn compare(
             sheet.note(name("CPU for 1,000 messages", with), "s", cost.cpu_s);
             sheet.note(name("time for 1,000 messages", with), "s", cost.wall_s);
             sheet.note(name("memory", with), "MiB", cost.resident_mib);
+            sheet.note(rabbitmq(with), "s", cost.rabbitmq_cpu_s);
         }
     }
     for (what, target) in
@@ -136,7 +138,7 @@ pub(super) async fn compare(
     {
         sheet.ratio_as(name(what, &compared), &name(what, &many), &name(what, &few), target)?;
     }
-    Ok(())
+    sheet.ratio_as(rabbitmq(&compared), &rabbitmq(&many), &rabbitmq(&few), None)
 }
 
 /// Tells of parts that were published twice. Each has the same name both times, and the sender sends it once.
