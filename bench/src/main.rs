@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// How long each single measurement takes
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// Writes bench.md and bench.json here
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
