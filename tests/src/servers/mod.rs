@@ -4,6 +4,7 @@
 //! the one that `AMQP_URL` or `REDIS_URL` names, or a pair that lives as long as the test process.
 
 mod port;
+mod queue;
 mod rabbitmq;
 mod redis;
 mod wire;
