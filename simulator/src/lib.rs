@@ -40,4 +40,5 @@ pub use journal::{Callback, Direction, Event, Message, MessageState, RequestReco
 pub use phone::{NoReply, Phone, PhoneError, Text, WebhookAnswer};
 pub use route::{Route, Service};
 pub use server::Simulator;
+pub use twilio::{CallbackFrom, TwilioQuirks};
 pub use watsonx::{Answer, AssistantHandle, Turn};

@@ -13,6 +13,7 @@ use crate::journal::{Callback, Direction, Event, Message, RequestRecord};
 use crate::line::{Line, Lines};
 use crate::phone::Phone;
 use crate::route::Route;
+use crate::twilio::TwilioQuirks;
 use crate::watsonx::AssistantHandle;
 use crate::world::{World, lock};
 use crate::{desk, intelepeer, phone, twilio, watsonx};
@@ -103,6 +104,11 @@ impl Simulator {
     /// Changes how texts accepted from now on proceed and are reported.
     pub fn set_receipts(&self, receipts: Receipts) {
         *lock(&self.world.receipts) = receipts;
+    }
+
+    /// Changes what Twilio does to texts, lists and callbacks from now on.
+    pub fn set_twilio_quirks(&self, quirks: TwilioQuirks) {
+        *lock(&self.world.twilio_quirks) = quirks;
     }
 
     /// Blocks or unblocks texts from `number` to `customer`, as Twilio does after STOP and START.

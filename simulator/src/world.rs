@@ -1,5 +1,6 @@
 //! What all simulated services share: the accounts, the numbers, the journal and the tasks that post webhooks.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::faults::Faults;
 use crate::intelepeer::Tokens;
 use crate::journal::{Event, Journal};
 use crate::route::Service;
-use crate::twilio::OptOuts;
+use crate::twilio::{OptOuts, TwilioQuirks};
 use crate::watsonx::Assistant;
 
 /// Twilio waits no longer for a webhook, see <https://www.twilio.com/docs/api/errors/11200>.
@@ -29,6 +30,9 @@ pub(crate) struct World {
     pub(crate) numbers: Mutex<Vec<OwnedNumber>>,
     pub(crate) receipts: Mutex<Receipts>,
     pub(crate) opt_outs: OptOuts,
+    pub(crate) twilio_quirks: Mutex<TwilioQuirks>,
+    /// How many texts messaging services took: each leaves from the next number of its pool.
+    pub(crate) pooled: AtomicUsize,
     pub(crate) intelepeer_tokens: Tokens,
     pub(crate) assistant: Assistant,
     pub(crate) http: reqwest::Client,
@@ -60,6 +64,8 @@ impl World {
             numbers: Mutex::new(numbers),
             receipts: Mutex::new(config.receipts.clone()),
             opt_outs: OptOuts::default(),
+            twilio_quirks: Mutex::default(),
+            pooled: AtomicUsize::new(0),
             intelepeer_tokens: Tokens::default(),
             assistant: Assistant::new(&config.watsonx, &url, config.keep),
             http,

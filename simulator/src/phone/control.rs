@@ -15,6 +15,7 @@ use crate::config::{Receipt, Receipts};
 use crate::faults::FaultPlan;
 use crate::journal::{Callback, Event, Message, RequestRecord};
 use crate::route::Route;
+use crate::twilio::TwilioQuirks;
 use crate::world::{World, lock};
 
 /// Everything that the phone page needs to draw itself.
@@ -102,6 +103,11 @@ pub(super) struct NewReceipts {
 
 pub(super) async fn set_receipts(State(world): State<Arc<World>>, Json(new): Json<NewReceipts>) -> StatusCode {
     *lock(&world.receipts) = Receipts { steps: new.steps, pause: Duration::from_millis(new.pause_ms) };
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn set_twilio_quirks(State(world): State<Arc<World>>, Json(quirks): Json<TwilioQuirks>) -> StatusCode {
+    *lock(&world.twilio_quirks) = quirks;
     StatusCode::NO_CONTENT
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn routes() -> Router<Arc<World>> {
         .route("/_simulator/webhooks", post(control::set_webhook))
         .route("/_simulator/faults", get(control::faults).post(control::add_fault).delete(control::clear_faults))
         .route("/_simulator/receipts", post(control::set_receipts))
+        .route("/_simulator/twilio", post(control::set_twilio_quirks))
         .route("/_simulator/expire", post(control::expire))
         .route("/_simulator/anonymous", post(control::allow_anonymous))
         .route("/_simulator/reset", post(control::reset))

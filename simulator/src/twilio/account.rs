@@ -8,9 +8,9 @@ use http::HeaderMap;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::authorize;
 use super::refusal::Refusal;
-use crate::config::Number;
+use super::{authorize, basic};
+use crate::config::{Number, same_secret};
 use crate::world::World;
 
 /// A Twilio account.
@@ -24,6 +24,17 @@ pub struct TwilioAccount {
     pub numbers: Vec<Number>,
     /// Pools of numbers to send from.
     pub messaging_services: Vec<MessagingService>,
+    /// Standard API keys: they may do what the account may, but not look at the account itself.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// A standard API key, <https://www.twilio.com/docs/iam/api-keys>.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// `SK` and 32 hexadecimal digits.
+    pub sid: String,
+    /// Its secret.
+    pub secret: SecretString,
 }
 
 impl TwilioAccount {
@@ -38,7 +49,18 @@ impl TwilioAccount {
                 sid: "MG00000000000000000000000000000001".to_owned(),
                 numbers: vec!["+12125550100".to_owned()],
             }],
+            api_keys: vec![ApiKey {
+                sid: "SK00000000000000000000000000000001".to_owned(),
+                secret: "simulated-twilio-key-secret".into(),
+            }],
         }
+    }
+
+    /// Whether these are the credentials of the account or of one of its keys.
+    pub(super) fn admits(&self, user: &str, password: &str) -> bool {
+        let key = self.api_keys.iter().find(|key| key.sid == user).map(|key| &key.secret);
+        let secret = key.or_else(|| (user == self.account_sid).then_some(&self.auth_token));
+        secret.is_some_and(|secret| same_secret(secret, password))
     }
 }
 
@@ -59,6 +81,9 @@ pub(super) async fn fetch(
 ) -> Result<Json<Value>, Refusal> {
     let Some(sid) = account.strip_suffix(".json") else { return Err(Refusal::not_found(uri.path())) };
     authorize(&world, &headers, sid, uri.path())?;
+    if basic(&headers).is_some_and(|(user, _)| user != sid) {
+        return Err(Refusal::unauthenticated());
+    }
     let base = format!("/2010-04-01/Accounts/{sid}");
     Ok(Json(json!({
         "sid": sid,

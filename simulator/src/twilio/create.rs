@@ -1,6 +1,7 @@
 //! `POST …/Messages.json`: refuses what Twilio refuses, else accepts and lets the text proceed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{OriginalUri, Path, State};
@@ -12,7 +13,7 @@ use super::refusal::Refusal;
 use super::{authorize, follow, resource};
 use crate::journal::{Direction, Message, MessageState};
 use crate::route::Service;
-use crate::world::{World, fresh_hex};
+use crate::world::{World, fresh_hex, lock};
 
 /// The longest `Body`; Twilio counts some characters as two, so UTF-16 units it is.
 const MAX_BODY_UNITS: usize = 1600;
@@ -31,7 +32,7 @@ pub(super) async fn create(
     authorize(&world, &headers, &account, uri.path())?;
     let form = Form::parse(&body);
     let message = accept(&world, &form)?;
-    let shown = resource::show(&account, &message);
+    let shown = resource::show(&account, &message, &lock(&world.twilio_quirks));
     world.journal.add_message(message.clone());
     let following = follow(Arc::clone(&world), message);
     world.spawn(following);
@@ -64,7 +65,7 @@ fn accept(world: &World, form: &Form) -> Result<Message, Refusal> {
     let text = form.get("Body").unwrap_or_default();
     let media = form.all("MediaUrl");
     content(text, &media, form.get("ContentSid").is_some())?;
-    let status_callback = form.get("StatusCallback").map(callback_url).transpose()?;
+    let status_callback = form.get("StatusCallback").map(|url| callback_url(world, url)).transpose()?;
 
     let prefix = if media.is_empty() { "SM" } else { "MM" };
     let sid = format!("{prefix}{}", fresh_hex());
@@ -85,7 +86,9 @@ fn sender(world: &World, from: Option<&str>, service: Option<&str>) -> Result<St
     let pool = service.map(|sid| pool(world, sid)).transpose()?;
     let Some(from) = from else {
         let missing = || Refusal::bad_request(21603, "A 'From' phone number is required.");
-        return pool.ok_or_else(missing)?.first().cloned().ok_or_else(missing);
+        let pool = pool.ok_or_else(missing)?;
+        let next = world.pooled.fetch_add(1, Ordering::Relaxed).checked_rem(pool.len());
+        return next.and_then(|next| pool.get(next).cloned()).ok_or_else(missing);
     };
     match from {
         "+15005550001" => Err(Refusal::bad_request(21212, format!("Invalid From Number (caller ID): {from}"))),
@@ -144,7 +147,10 @@ fn content(text: &str, media: &[String], template: bool) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn callback_url(url: &str) -> Result<String, Refusal> {
+fn callback_url(world: &World, url: &str) -> Result<String, Refusal> {
+    if lock(&world.twilio_quirks).refuse_callbacks {
+        return Err(Refusal::bad_request(21609, format!("The StatusCallback URL {url} cannot be reached.")));
+    }
     if url.chars().count() > MAX_CALLBACK_CHARS || !is_web_url(url) {
         return Err(Refusal::bad_request(21609, format!("The StatusCallback URL {url} is not a valid URL.")));
     }

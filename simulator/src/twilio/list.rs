@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::{authorize, resource};
 use crate::journal::{Message, MessageState};
 use crate::route::Service;
-use crate::world::World;
+use crate::world::{World, lock};
 
 const DEFAULT_PAGE_SIZE: usize = 50;
 const MAX_PAGE_SIZE: usize = 1000;
@@ -29,7 +29,8 @@ pub(super) async fn fetch(
     authorize(&world, &headers, &account, uri.path())?;
     let sid = file.strip_suffix(".json").unwrap_or(&file);
     let found = world.journal.find(sid).filter(|message| message.service == Service::Twilio);
-    found.map(|m| Json(resource::show(&account, &m))).ok_or_else(|| Refusal::not_found(uri.path()))
+    let quirks = lock(&world.twilio_quirks).clone();
+    found.map(|m| Json(resource::show(&account, &m, &quirks))).ok_or_else(|| Refusal::not_found(uri.path()))
 }
 
 pub(super) async fn list(
@@ -40,7 +41,8 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Refusal> {
     authorize(&world, &headers, &account, uri.path())?;
     let query = Query::parse(&uri)?;
-    let mut matching = world.journal.messages(|message| query.wants(message));
+    let (quirks, now) = (lock(&world.twilio_quirks).clone(), crate::clock::now());
+    let mut matching = world.journal.messages(|message| query.wants(message) && quirks.lists(message, now));
     // Newest first; a page goes on after the text that its token names, so new texts shift nothing.
     matching.reverse();
     if let Some(last) = &query.after {
@@ -49,15 +51,16 @@ pub(super) async fn list(
     }
     let more = matching.len() > query.page_size;
     matching.truncate(query.page_size);
-    Ok(Json(page(&account, &uri, &query, &matching, more)))
+    let shown = matching.iter().map(|message| resource::show(&account, message, &quirks)).collect();
+    let next = matching.last().filter(|_| more).map(|last| query.uri(uri.path(), query.page + 1, Some(&last.sid)));
+    Ok(Json(page(&uri, &query, shown, next)))
 }
 
-fn page(account: &str, uri: &Uri, query: &Query, messages: &[Message], more: bool) -> Value {
+fn page(uri: &Uri, query: &Query, messages: Vec<Value>, next: Option<String>) -> Value {
     let start = query.page * query.page_size;
     let end = start + messages.len().saturating_sub(1);
-    let next = messages.last().filter(|_| more).map(|last| query.uri(uri.path(), query.page + 1, Some(&last.sid)));
     json!({
-        "messages": messages.iter().map(|m| resource::show(account, m)).collect::<Vec<_>>(),
+        "messages": messages,
         "page": query.page,
         "page_size": query.page_size,
         "start": start,

@@ -7,6 +7,7 @@ mod inbound;
 mod list;
 mod numbers;
 mod opt_out;
+mod quirks;
 mod receipts;
 mod refusal;
 mod resource;
@@ -21,14 +22,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use account::{MessagingService, TwilioAccount};
+pub use account::{ApiKey, MessagingService, TwilioAccount};
 pub(crate) use inbound::{deliver, read};
 pub(crate) use opt_out::OptOuts;
+pub use quirks::{CallbackFrom, TwilioQuirks};
 pub(crate) use receipts::follow;
 use refusal::Refusal;
 pub use signature::sign;
 
-use crate::config::same_secret;
 use crate::world::World;
 
 /// All routes below `/2010-04-01/`.
@@ -46,11 +47,11 @@ async fn unknown(uri: http::Uri) -> Refusal {
     Refusal::not_found(uri.path())
 }
 
-/// Checks HTTP Basic credentials and that the path is about their account.
+/// Checks HTTP Basic credentials, the account's or one of its API keys', and that the path is about their account.
 fn authorize(world: &World, headers: &HeaderMap, account: &str, path: &str) -> Result<(), Refusal> {
     let (user, password) = basic(headers).ok_or_else(Refusal::unauthenticated)?;
     let known = &world.config.twilio;
-    if user != known.account_sid || !same_secret(&known.auth_token, password.expose_secret()) {
+    if !known.admits(&user, password.expose_secret()) {
         return Err(Refusal::unauthenticated());
     }
     if account != known.account_sid { Err(Refusal::not_found(path)) } else { Ok(()) }

@@ -2,6 +2,7 @@
 //! See <https://www.twilio.com/docs/messaging/guides/track-outbound-message-status>.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inbound::post;
 use crate::config::WebhookMethod;
@@ -16,6 +17,8 @@ pub(crate) async fn follow(world: Arc<World>, message: Message) {
         let (state, error_code) = step.state();
         world.journal.advance(&message.sid, state, error_code);
         if let Some(url) = &message.status_callback {
+            let delay_ms = lock(&world.twilio_quirks).callback_delay_ms;
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
             report(&world, url, &message, state, error_code).await;
         }
     }
@@ -37,13 +40,15 @@ fn parameters(world: &World, message: &Message, state: MessageState, error_code:
     let mut form = vec![
         ("AccountSid", world.config.twilio.account_sid.clone()),
         ("ApiVersion", "2010-04-01".to_owned()),
-        ("From", message.from.clone()),
         ("MessageSid", message.sid.clone()),
         ("MessageStatus", state.word().to_owned()),
         ("SmsSid", message.sid.clone()),
         ("SmsStatus", state.word().to_owned()),
         ("To", message.to.clone()),
     ];
+    if let Some(from) = lock(&world.twilio_quirks).from(&message.from) {
+        form.push(("From", from.to_owned()));
+    }
     if let Some(service) = &message.messaging_service_sid {
         form.push(("MessagingServiceSid", service.clone()));
     }

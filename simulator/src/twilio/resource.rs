@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::TwilioQuirks;
 use crate::clock::rfc2822;
 use crate::journal::{Direction, Message, MessageState};
 
 /// Every documented field, with its documented type: counts are strings, `error_code` is a number or null.
-pub(super) fn show(account: &str, message: &Message) -> Value {
+pub(super) fn show(account: &str, message: &Message, quirks: &TwilioQuirks) -> Value {
     let uri = format!("/2010-04-01/Accounts/{account}/Messages/{}", message.sid);
     let direction = match message.direction {
         Direction::Inbound => "inbound",
@@ -15,13 +16,17 @@ pub(super) fn show(account: &str, message: &Message) -> Value {
     // The service chooses the number later, and only then is the text cut into segments.
     let undecided = message.state == MessageState::Accepted;
     let segments = if undecided { 0 } else { segments(&message.body) };
+    let body = match message.direction {
+        Direction::Inbound => message.body.clone(),
+        Direction::Outbound => quirks.shown(&message.body),
+    };
     json!({
         "sid": message.sid,
         "account_sid": account,
         "messaging_service_sid": message.messaging_service_sid,
         "from": (!undecided).then_some(&message.from),
         "to": message.to,
-        "body": message.body,
+        "body": body,
         "status": message.state.word(),
         "direction": direction,
         "num_segments": segments.to_string(),

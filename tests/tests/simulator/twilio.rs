@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use simulator::{Receipt, Receipts};
+use simulator::{CallbackFrom, Number, Receipt, Receipts, Simulator, SimulatorConfig, TwilioQuirks};
 
 use super::webhook::Webhook;
 use super::{CUSTOMER, DEADLINE, OURS, answer, demo, http, send, signed_in, twilio_url};
@@ -154,4 +155,94 @@ async fn receipts_are_signed_keep_the_query_and_come_as_configured() {
 /// The fields of a form body.
 pub(crate) fn form_fields(body: &str) -> Vec<(String, String)> {
     reqwest::Url::parse(&format!("http://form/?{body}")).unwrap().query_pairs().into_owned().collect()
+}
+
+#[tokio::test]
+async fn b4_the_words_that_the_api_shows_are_altered_on_demand() {
+    let simulator = demo().await;
+    let form = [("To", CUSTOMER), ("From", OURS), ("Body", "We’re open… “always”")];
+    let (_, text) = answer(send(&simulator, &form)).await;
+    let one = twilio_url(&simulator, &format!("Messages/{}.json", text["sid"].as_str().unwrap()));
+    let cases = [
+        (TwilioQuirks::default(), "We’re open… “always”"),
+        (
+            TwilioQuirks { trial: true, ..TwilioQuirks::default() },
+            "Sent from your Twilio trial account - We’re open… “always”",
+        ),
+        (TwilioQuirks { smart_encoding: true, ..TwilioQuirks::default() }, "We're open... \"always\""),
+        (TwilioQuirks { redacted: Some(String::new()), trial: true, ..TwilioQuirks::default() }, ""),
+        (TwilioQuirks { appended: Some(" Bye".to_owned()), ..TwilioQuirks::default() }, "We’re open… “always” Bye"),
+    ];
+    for (quirks, shown) in cases {
+        simulator.set_twilio_quirks(quirks);
+        let (_, fetched) = answer(signed_in(http().get(&one))).await;
+        assert_eq!(fetched["body"], shown);
+        let (_, listed) = answer(signed_in(http().get(twilio_url(&simulator, "Messages.json")))).await;
+        assert_eq!(listed["messages"][0]["body"], shown);
+    }
+    assert_eq!(simulator.messages()[0].body, "We’re open… “always”", "what the customer was to be told stays");
+}
+
+#[tokio::test]
+async fn b4_the_list_lags_and_callbacks_are_refused_on_demand_over_http() {
+    let simulator = demo().await;
+    let quirks = format!("{}/_simulator/twilio", simulator.url());
+    let set = |value: Value| http().post(&quirks).json(&value).send();
+    let list = || answer(signed_in(http().get(twilio_url(&simulator, "Messages.json"))));
+    let form = [("To", CUSTOMER), ("From", OURS), ("Body", "x"), ("StatusCallback", "http://127.0.0.1:9/")];
+    assert_eq!(set(json!({ "refuse_callbacks": true })).await.unwrap().status(), 204);
+    let (status, refusal) = answer(send(&simulator, &form)).await;
+    assert_eq!((status.as_u16(), refusal["code"].as_u64()), (400, Some(21609)));
+    assert_eq!(set(json!({ "list_lag_ms": 3_600_000 })).await.unwrap().status(), 204);
+    assert_eq!(answer(send(&simulator, &form)).await.0, 201);
+    assert_eq!(list().await.1["messages"], json!([]));
+    assert_eq!(set(json!({})).await.unwrap().status(), 204);
+    assert_eq!(list().await.1["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(set(json!({ "list_lag": 1 })).await.unwrap().status(), 422, "a word that is not known is an error");
+}
+
+#[tokio::test]
+async fn t4_a_service_takes_its_numbers_in_turn_and_callbacks_name_another_sender_on_demand() {
+    let mut config = SimulatorConfig::demo();
+    config.twilio.numbers.push(Number::new("+12125550101"));
+    config.twilio.messaging_services[0].numbers.push("+12125550101".to_owned());
+    let service = config.twilio.messaging_services[0].sid.clone();
+    let simulator = Simulator::start(config).await.unwrap();
+    let webhook = Webhook::start(&[]).await;
+    let callback = webhook.url("/status");
+    let form = [("To", CUSTOMER), ("MessagingServiceSid", &service), ("Body", "x"), ("StatusCallback", &callback)];
+    let cases = [
+        (CallbackFrom::Number, Some(OURS)),
+        (CallbackFrom::Number, Some("+12125550101")),
+        (CallbackFrom::Other("+12125550177".to_owned()), Some("+12125550177")),
+        (CallbackFrom::Omitted, None),
+    ];
+    simulator.set_receipts(Receipts { steps: vec![Receipt::Sent], pause: Duration::ZERO });
+    for (told, (callback_from, expected)) in (1..).zip(cases) {
+        simulator.set_twilio_quirks(TwilioQuirks { callback_from, ..TwilioQuirks::default() });
+        assert_eq!(answer(send(&simulator, &form)).await.0, 201);
+        let all = simulator.wait_for(|s| (s.callbacks().len() == told).then_some(()));
+        tokio::time::timeout(DEADLINE, all).await.unwrap().unwrap();
+        let form = form_fields(&webhook.got()[told - 1].body);
+        let from = form.iter().find(|(name, _)| name == "From").map(|(_, value)| value.as_str());
+        assert_eq!(from, expected);
+    }
+}
+
+#[tokio::test]
+async fn t11_an_api_key_sends_and_lists_but_does_not_show_the_account() {
+    let simulator = demo().await;
+    let key = SimulatorConfig::demo().twilio.api_keys.remove(0);
+    let sign = |request: reqwest::RequestBuilder, secret: &str| request.basic_auth(&key.sid, Some(secret));
+    let secret = key.secret.expose_secret();
+    let form = [("To", CUSTOMER), ("From", OURS), ("Body", "x")];
+    let create = || http().post(twilio_url(&simulator, "Messages.json")).form(&form);
+    assert_eq!(answer(sign(create(), "wrong")).await.0, 401);
+    assert_eq!(answer(sign(create(), secret)).await.0, 201);
+    let list = http().get(twilio_url(&simulator, "Messages.json"));
+    assert_eq!(answer(sign(list, secret)).await.0, 200);
+    let account = SimulatorConfig::demo().twilio.account_sid;
+    let account = || http().get(format!("{}/2010-04-01/Accounts/{account}.json", simulator.url()));
+    assert_eq!(answer(sign(account(), secret)).await.0, 401);
+    assert_eq!(answer(signed_in(account())).await.0, 200);
 }
