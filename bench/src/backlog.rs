@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use anyhow::{Context as _, ensure};
 use common::broker::{Stage, Topology};
 use common::clock::Clock;
-use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, PhoneNumber, SCHEMA};
+use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
@@ -39,7 +39,7 @@ impl Mix {
     /// Never: numbers and ids are well formed.
     pub(crate) fn conversation(&self, number: u64) -> anyhow::Result<(IntegrationId, Conversation)> {
         let customer = 2_000_000 + number % self.customers * self.apart % MOST_CUSTOMERS;
-        let parse = |text: &str| PhoneNumber::parse(text).context("it is a number");
+        let parse = |text: &str| Address::parse(text).context("it is a number");
         let ours = 5_550_100 + customer % NUMBERS;
         let conversation = Conversation::new(parse(&format!("+1415{customer}"))?, parse(&format!("+1212{ours}"))?);
         Ok((IntegrationId::parse(&integration(number % self.integrations))?, conversation))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::broker::embedded::EmbeddedBroker;
 use common::broker::{Broker as _, Destination, Outgoing, Reason, Stage};
 use common::clock::{Clock, Timestamp};
-use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, PhoneNumber, SCHEMA};
+use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
 use common::store::embedded::Database;
 use serde_json::Value;
 use simulator::{Answer, Fault, Route};
@@ -363,7 +363,7 @@ fn integration() -> IntegrationId {
 }
 
 fn envelope(house: &House, customer: u16, id: &str, number: u32, body: Body) -> Envelope {
-    let phone = |text: &str| PhoneNumber::parse(text).unwrap();
+    let phone = |text: &str| Address::parse(text).unwrap();
     Envelope {
         schema: SCHEMA,
         id: MessageId::of_provider(&integration(), id),

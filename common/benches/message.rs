@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::failure::Failure;
 use common::message::{
-    Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, PhoneNumber, Receipt, ReceiptState, SCHEMA,
+    Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, Receipt, ReceiptState, SCHEMA,
 };
 use criterion::Criterion;
 
@@ -19,7 +19,7 @@ fn integration() -> IntegrationId {
 }
 
 fn conversation() -> Conversation {
-    Conversation::new(PhoneNumber::parse("+13035550199").unwrap(), PhoneNumber::parse("+17205550100").unwrap())
+    Conversation::new(Address::parse("+13035550199").unwrap(), Address::parse("+17205550100").unwrap())
 }
 
 fn at(second: i64) -> Timestamp {
@@ -85,7 +85,7 @@ fn number(criterion: &mut Criterion) {
         ("parse WhatsApp address", "whatsapp:+13035550199"),
     ];
     for (name, spelling) in spellings {
-        group.bench_function(name, |b| b.iter(|| PhoneNumber::parse(black_box(spelling)).unwrap()));
+        group.bench_function(name, |b| b.iter(|| Address::parse(black_box(spelling)).unwrap()));
     }
     let customer = conversation().customer;
     group.bench_function("country code", |b| b.iter(|| black_box(&customer).country_code().unwrap()));

@@ -169,7 +169,7 @@ fn unhinted(streak: u32) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use common::message::{IntegrationId, PhoneNumber};
+    use common::message::{Address, IntegrationId};
     use common::store::embedded::{Database, EmbeddedStore};
 
     use super::*;
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn number() -> Number {
-        (IntegrationId::parse("support").unwrap(), PhoneNumber::parse("+12125550100").unwrap())
+        (IntegrationId::parse("support").unwrap(), Address::parse("+12125550100").unwrap())
     }
 
     const fn seconds(seconds: u64) -> Duration {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::message::{IntegrationId, PhoneNumber};
+use common::message::{Address, IntegrationId};
 use tokio::time::Instant;
 
 /// How much may go at once, in sending time.
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A number of ours on an integration.
-pub(crate) type Number = (IntegrationId, PhoneNumber);
+pub(crate) type Number = (IntegrationId, Address);
 
 /// The pace of each number in this process.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn number(last_digit: u8) -> Number {
-        let number = PhoneNumber::parse(&format!("+1212555010{last_digit}")).unwrap();
+        let number = Address::parse(&format!("+1212555010{last_digit}")).unwrap();
         (IntegrationId::parse("support").unwrap(), number)
     }
 

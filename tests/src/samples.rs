@@ -8,7 +8,7 @@ use common::integration::{
     AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
 };
 use common::message::{
-    Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA,
+    Address, Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, SCHEMA,
 };
 use simulator::SimulatorConfig;
 
@@ -19,7 +19,7 @@ use simulator::SimulatorConfig;
 #[must_use]
 pub fn conversation(customer: u16) -> Conversation {
     assert!(customer < 10_000, "sample customers are numbered up to 9,999");
-    let number = |text: &str| PhoneNumber::parse(text).expect("samples are well formed");
+    let number = |text: &str| Address::parse(text).expect("samples are well formed");
     Conversation::new(number(&format!("+1303555{customer:04}")), number("+17205550100"))
 }
 

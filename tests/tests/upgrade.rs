@@ -8,8 +8,8 @@ use common::broker::{Destination, Outgoing, Stage};
 use common::clock::Timestamp;
 use common::failure::FailureKind;
 use common::message::{
-    Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, PhoneNumber,
-    Receipt, ReceiptState, Replay, SCHEMA, Unreadable,
+    Address, Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, Receipt,
+    ReceiptState, Replay, SCHEMA, Unreadable,
 };
 use serde_json::{Value, json};
 use simulator::Answer;
@@ -27,13 +27,17 @@ fn media(name: &str, content_type: Option<&str>) -> Media {
     Media { url: format!("https://media.example/{name}"), content_type: content_type.map(str::to_owned) }
 }
 
+fn conversation(customer: &str, ours: &str) -> Conversation {
+    let address = |text| Address::parse(text).unwrap();
+    Conversation::new(address(customer), address(ours))
+}
+
 fn envelope(attempts: Vec<Attempt>, body: Body) -> Envelope {
-    let number = |text| PhoneNumber::parse(text).unwrap();
     Envelope {
         schema: 1,
         id: id(1),
         integration: IntegrationId::parse("support").unwrap(),
-        conversation: Conversation::new(number("+13035550199"), number("+17205550100")),
+        conversation: conversation("+13035550199", "+17205550100"),
         accepted_at: "2026-11-22T09:30:00.123456789Z".parse::<Timestamp>().unwrap(),
         attempts,
         replays: Vec::new(),
@@ -87,10 +91,17 @@ fn expected(name: &str) -> Envelope {
         "part_replayed" => (vec![refused], part(0, "Grüße", vec![])),
         "receipt" => (vec![], receipt("SM6", Some(id(5)), ReceiptState::Failed, Some("30003"))),
         "receipt_without_part" => (vec![], receipt("SM7", None, ReceiptState::Delivered, None)),
+        "inbound_on_a_channel" => (vec![], Body::Inbound(inbound("SM8", "hello", vec![], vec![]))),
+        "inbound_from_a_sender_id" => (vec![], Body::Inbound(inbound("SM9", "hello", vec![], vec![]))),
         other => panic!("say what {other} holds"),
     };
     let replays = if name == "part_replayed" { replays() } else { vec![] };
-    Envelope { replays, ..envelope(attempts, body) }
+    let conversation = match name {
+        "inbound_on_a_channel" => conversation("rcs:+13035550199", "rcs:brand_agent"),
+        "inbound_from_a_sender_id" => conversation("AT&T", "+17205550100"),
+        _ => conversation("+13035550199", "+17205550100"),
+    };
+    Envelope { replays, conversation, ..envelope(attempts, body) }
 }
 
 /// The text that caused it was replayed, then the part itself.
@@ -120,11 +131,25 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn g2_every_envelope_of_a_past_schema_is_read_and_written_again() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 8);
+    assert_eq!(fixtures.len(), 10);
     for (name, payload) in fixtures {
         let read = Envelope::decode(&payload).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(read, expected(&name), "{name}");
         assert_eq!(Envelope::decode(&read.encode()).unwrap(), read, "{name}");
+    }
+}
+
+/// Sessions, ledgers and pauses lie under these keys.
+#[test]
+fn g2_c15_a_conversation_has_the_key_that_past_releases_gave_it() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keys/v1.json");
+    let fixtures: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(fixtures.len(), 5);
+    for fixture in fixtures {
+        let field = |name: &str| fixture[name].as_str().unwrap();
+        let integration = IntegrationId::parse(field("integration")).unwrap();
+        let key = conversation(field("customer"), field("ours")).key(&integration);
+        assert_eq!(key.to_hex(), field("key"), "{fixture}");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use common::message::PhoneNumber;
+use common::message::Address;
 use common::store::{Expect, Halt, Key, PatientStore, Write, Written};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretBox};
@@ -32,7 +32,7 @@ impl Identity {
     }
 
     /// The name of whoever has `number`: 32 hexadecimal digits.
-    pub(crate) async fn user_id(&self, number: &PhoneNumber) -> Result<String, Halt> {
+    pub(crate) async fn user_id(&self, number: &Address) -> Result<String, Halt> {
         let key = self.key.get_or_try_init(|| self.read_in()).await?;
         Ok(hash(key.expose_secret(), number))
     }
@@ -52,7 +52,7 @@ impl Identity {
     }
 }
 
-fn hash(key: &[u8], number: &PhoneNumber) -> String {
+fn hash(key: &[u8], number: &Address) -> String {
     // An HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
     mac.update(number.expose().as_bytes());
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_name_never_changes_between_releases() {
-        let number = PhoneNumber::parse("+13035550199").unwrap();
+        let number = Address::parse("+13035550199").unwrap();
         assert_eq!(hash(&[7; 32], &number), "5ee1c13b4b87d59ef2b3ffd00cf08c01");
     }
 
@@ -81,7 +81,7 @@ mod tests {
         let store = Arc::new(EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system()));
         let worker =
             |fresh_key| Identity::new(PatientStore::new(store.clone(), Shutdown::new(Duration::ZERO)), fresh_key);
-        let (first, second, number) = (worker([1; 32]), worker([2; 32]), PhoneNumber::parse("+13035550199").unwrap());
+        let (first, second, number) = (worker([1; 32]), worker([2; 32]), Address::parse("+13035550199").unwrap());
         let (a, b) = tokio::join!(first.user_id(&number), second.user_id(&number));
         let later = worker([3; 32]).user_id(&number).await.unwrap();
         assert_eq!((a.unwrap(), b.unwrap()), (later.clone(), later));

@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
     use common::broker::Settlement;
-    use common::message::{Conversation, IntegrationId, PhoneNumber, SCHEMA};
+    use common::message::{Address, Conversation, IntegrationId, SCHEMA};
     use common::shutdown::Shutdown;
     use common::store::embedded::{Database, EmbeddedStore};
     use proptest::prelude::*;
@@ -111,7 +111,7 @@ mod tests {
 
     fn receipt(of: &str, state: ReceiptState) -> Envelope {
         let integration = IntegrationId::parse("support").unwrap();
-        let number = |n| PhoneNumber::parse(n).unwrap();
+        let number = |n| Address::parse(n).unwrap();
         let receipt = Receipt { provider_message_id: of.into(), part: None, state, code: None };
         Envelope {
             schema: SCHEMA,

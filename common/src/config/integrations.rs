@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::integration::{Integration, Integrations};
-use crate::message::{IntegrationId, PhoneNumber};
+use crate::message::{Address, IntegrationId};
 
 use super::entry::Entry;
 use super::reader::{Place, Section};
@@ -13,7 +13,7 @@ use super::{assistant, options, provider};
 #[derive(Default)]
 struct Seen {
     ids: BTreeMap<IntegrationId, usize>,
-    numbers: BTreeMap<(&'static str, PhoneNumber), usize>,
+    numbers: BTreeMap<(&'static str, Address), usize>,
 }
 
 pub(super) fn read(sections: Vec<Section<'_>>) -> Integrations {
@@ -52,7 +52,7 @@ fn id(entry: Entry<'_>) -> Option<IntegrationId> {
 }
 
 /// The numbers that are numbers, each with its position.
-fn numbers(entry: Entry<'_>) -> Vec<(usize, PhoneNumber)> {
+fn numbers(entry: Entry<'_>) -> Vec<(usize, Address)> {
     entry
         .items()
         .into_iter()
@@ -62,13 +62,15 @@ fn numbers(entry: Entry<'_>) -> Vec<(usize, PhoneNumber)> {
         .collect()
 }
 
-fn number(entry: Entry<'_>) -> Option<PhoneNumber> {
-    let expected = "a phone number in E.164, such as \"+12125550100\", a short code or an alphanumeric sender";
+fn number(entry: Entry<'_>) -> Option<Address> {
+    let expected = "a phone number in E.164, such as \"+12125550100\", a short code, an alphanumeric sender or a channel \
+                    address, such as \"rcs:brand_agent\"";
     // Ten digits alone would be read as if they began with a country code, which they usually do not.
-    let is_explicit = |text: &&str| text.contains('+') || text.chars().filter(char::is_ascii_digit).count() < 10;
-    let number = entry.value.as_str().filter(is_explicit).and_then(|text| PhoneNumber::parse(text).ok());
+    let is_explicit = |text: &str, address: &Address| text.contains('+') || address.number().is_none();
+    let read = |text: &str| Address::parse(text).ok().filter(|it| it.is_usual() && is_explicit(text, it));
+    let number = entry.value.as_str().and_then(read);
     if number.is_none() {
-        let mend = "write it in double quotes, with + and the country code";
+        let mend = "write it in double quotes, a number with + and the country code, also behind a channel's name";
         match entry.value.as_str() {
             Some(text) if !text.is_empty() => entry.place.problem(format!("is \"{}\"", masked(text)), expected, mend),
             _ => entry.refuse_hidden(expected, mend),
@@ -91,13 +93,7 @@ fn refuse_second_id(place: &Place<'_>, id: &IntegrationId, index: usize, seen: &
     place.problem(found, "an id that no other integration has", "rename one of the two");
 }
 
-fn refuse_second_number(
-    place: &Place<'_>,
-    provider: &'static str,
-    number: &PhoneNumber,
-    index: usize,
-    seen: &mut Seen,
-) {
+fn refuse_second_number(place: &Place<'_>, provider: &'static str, number: &Address, index: usize, seen: &mut Seen) {
     let Some(first) = seen.numbers.insert((provider, number.clone()), index) else { return };
     let found = format!("is {number}, which integrations[{first}] has");
     place.problem(found, "a number that no other integration of this provider has", "remove it from one of the two");

@@ -8,7 +8,7 @@ mod provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::message::{IntegrationId, PhoneNumber};
+use crate::message::{Address, IntegrationId};
 
 pub use assistant::{
     AssistantAuth, AssistantSettings, CloudPakSecret, ScriptedSettings, WatsonxLocation, WatsonxSettings,
@@ -22,7 +22,7 @@ pub struct Integration {
     /// Its name, which stands in the webhook URL.
     pub id: IntegrationId,
     /// Our numbers; empty means any number that the provider posts for.
-    pub numbers: Vec<PhoneNumber>,
+    pub numbers: Vec<Address>,
     /// Who carries the texts.
     pub provider: ProviderSettings,
     /// Who answers.
@@ -34,7 +34,7 @@ pub struct Integration {
 impl Integration {
     /// Whether `number` is one of ours.
     #[must_use]
-    pub fn has_number(&self, number: &PhoneNumber) -> bool {
+    pub fn has_number(&self, number: &Address) -> bool {
         self.numbers.is_empty() || self.numbers.contains(number)
     }
 }

@@ -27,11 +27,11 @@ impl Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Body, Conversation, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+    use crate::message::{Address, Body, Conversation, Inbound, IntegrationId, MessageId, SCHEMA};
 
     fn envelope() -> Envelope {
         let integration = IntegrationId::parse("support").unwrap();
-        let phone = |text: &str| PhoneNumber::parse(text).unwrap();
+        let phone = |text: &str| Address::parse(text).unwrap();
         let provider_message_id = "SM1".to_owned();
         Envelope {
             schema: SCHEMA,

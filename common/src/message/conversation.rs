@@ -5,15 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{IntegrationId, PhoneNumber};
+use super::{Address, IntegrationId};
 
 /// The two ends of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conversation {
     /// The customer's number.
-    pub customer: PhoneNumber,
+    pub customer: Address,
     /// Our number, which the customer texts.
-    pub ours: PhoneNumber,
+    pub ours: Address,
 }
 
 impl Conversation {
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn the_key_never_changes_between_releases() {
         let conversation = Conversation {
-            customer: PhoneNumber::parse("+13035550199").unwrap(),
-            ours: PhoneNumber::parse("+17205550100").unwrap(),
+            customer: Address::parse("+13035550199").unwrap(),
+            ours: Address::parse("+17205550100").unwrap(),
         };
         let key = conversation.key(&IntegrationId::parse("support").unwrap());
         assert_eq!(key.to_hex(), "2570a818286cb81db434fbeca103aea8");

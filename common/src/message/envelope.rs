@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, ConversationKey, IntegrationId, MessageId, MessageText, PhoneNumber, Replay};
+use super::{Address, Conversation, ConversationKey, IntegrationId, MessageId, MessageText, Replay};
 use crate::clock::Timestamp;
 use crate::failure::FailureKind;
 
@@ -237,7 +237,7 @@ impl std::fmt::Debug for Media {
 impl Conversation {
     /// The conversation of `customer` with `ours`.
     #[must_use]
-    pub fn new(customer: PhoneNumber, ours: PhoneNumber) -> Self {
+    pub fn new(customer: Address, ours: Address) -> Self {
         Self { customer, ours }
     }
 }

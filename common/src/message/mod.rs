@@ -1,17 +1,17 @@
 //! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, or a receipt.
 //! Numbers and texts have types that redact themselves in `Debug`, so no log line can leak one by accident.
 
+mod address;
 mod attempts;
 mod conversation;
 mod envelope;
 mod id;
-mod phone;
 mod replay;
 mod text;
 
+pub use address::{Address, InvalidAddress};
 pub use conversation::{Conversation, ConversationKey};
 pub use envelope::{Attempt, Body, Envelope, Inbound, Joined, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
 pub use id::{IntegrationId, InvalidIntegrationId, MessageId};
-pub use phone::{InvalidPhoneNumber, PhoneNumber};
 pub use replay::Replay;
 pub use text::MessageText;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 use async_trait::async_trait;
 use common::broker::{Broker, Depths, Stage, Subscription};
 use common::intake::SpoolState;
-use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
 use common::shutdown::Shutdown;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -97,7 +97,7 @@ impl Broker for Tray {
 
 fn text(customer: u16, number: u32) -> Outgoing {
     let integration = IntegrationId::parse("support").unwrap();
-    let phone = |text: String| PhoneNumber::parse(&text).unwrap();
+    let phone = |text: String| Address::parse(&text).unwrap();
     let provider_message_id = format!("{customer}-{number}");
     let envelope = Envelope {
         schema: SCHEMA,

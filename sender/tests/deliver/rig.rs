@@ -11,7 +11,7 @@ use common::integration::{
     AssistantSettings, Integration, Integrations, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, UnknownOutcome,
 };
-use common::message::{Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, PhoneNumber, SCHEMA};
+use common::message::{Address, Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, SCHEMA};
 use common::ports::{Ports, StageProgress};
 use common::retry::RetryPolicy;
 use common::shutdown::Shutdown;
@@ -121,7 +121,7 @@ impl Rig {
             ProviderSettings::Twilio(_) => TWILIO_NUMBER,
             ProviderSettings::Intelepeer(_) => INTELEPEER_NUMBER,
         };
-        let conversation = Conversation::new(PhoneNumber::parse(CUSTOMER).unwrap(), PhoneNumber::parse(ours).unwrap());
+        let conversation = Conversation::new(Address::parse(CUSTOMER).unwrap(), Address::parse(ours).unwrap());
         Envelope {
             schema: SCHEMA,
             id: turn.derive(&format!("part/{index}")),
@@ -200,7 +200,7 @@ pub(crate) fn replay(envelope: &mut Envelope) {
 
 /// The same part to another customer.
 pub(crate) fn to(mut envelope: Envelope, customer: &str) -> Envelope {
-    envelope.conversation.customer = PhoneNumber::parse(customer).unwrap();
+    envelope.conversation.customer = Address::parse(customer).unwrap();
     envelope
 }
 

@@ -16,7 +16,7 @@ use common::config::{BrokerUrl, Config};
 use common::integration::{
     AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
 };
-use common::message::{Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
 
@@ -77,7 +77,7 @@ async fn fill(config: &Config, ports: &Ports, count: u64) {
 
 /// The `number`th text, of one of ten thousand customers.
 fn text(integration: &IntegrationId, number: u64) -> Outgoing {
-    let parse = |text: String| PhoneNumber::parse(&text).expect("it is a number");
+    let parse = |text: String| Address::parse(&text).expect("it is a number");
     let (customer, ours) = (parse(format!("+1303{:07}", number % 10_000)), parse("+17205550100".to_owned()));
     let name = format!("SM{number}");
     let inbound = Inbound {

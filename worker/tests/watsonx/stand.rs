@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::clock::Clock;
 use common::failure::Failure;
 use common::integration::{AssistantAuth, AssistantSettings, WatsonxLocation, WatsonxSettings};
-use common::message::{Attempt, Conversation, Media, MessageText, PhoneNumber};
+use common::message::{Address, Attempt, Conversation, Media, MessageText};
 use serde_json::Value;
 use simulator::watsonx::WatsonxInstance;
 use simulator::{RequestRecord, Route, Simulator, SimulatorConfig};
@@ -70,7 +70,7 @@ impl Customer {
 
     /// Takes a turn, and keeps the state that its answer leaves.
     pub(crate) async fn turn(&mut self, input: Input<'_>) -> Result<Answer, Failure> {
-        let number = |n| PhoneNumber::parse(n).unwrap();
+        let number = |n| Address::parse(n).unwrap();
         let attempts = Attempts::new(Clock::system());
         let turn = Turn {
             input,

@@ -124,15 +124,15 @@ impl ConversationFilter {
 mod tests {
     use super::*;
     use crate::broker::dead_letters::{DeadLetter, Place};
+    use crate::message::{Address, Conversation, SCHEMA};
     use crate::message::{Body, Inbound, MessageId};
-    use crate::message::{Conversation, PhoneNumber, SCHEMA};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn letter(died_at: Option<Timestamp>) -> Letter {
-        let number = |text| PhoneNumber::parse(text).unwrap();
+        let number = |text| Address::parse(text).unwrap();
         let integration = IntegrationId::parse("support").unwrap();
         let inbound =
             Inbound { provider_message_id: "SM1".to_owned(), text: "hi".into(), media: Vec::new(), joined: Vec::new() };

@@ -30,6 +30,25 @@ fn five_mistakes_are_named_at_once() {
 }
 
 #[test]
+fn c15_addresses_on_channels_are_taken_and_a_wrong_spelling_is_named() {
+    let with = |numbers: &str| WHOLE.replacen("\"+12125550100\"", numbers, 1);
+    let good = "\"RCS:+1 303 555 0142\", \"rcs:brand_agent\", \"whatsapp:+13035550142\", \"messenger:110774245409935\", \"AT&T\"";
+    let config = Config::from_toml(&with(good), &whole_environment()).unwrap();
+    let numbers: Vec<_> = config.integrations.iter().flat_map(|it| &it.numbers).map(|it| it.expose()).collect();
+    assert!(numbers.starts_with(&["rcs:+13035550142", "rcs:brand_agent", "whatsapp:+13035550142"]), "{numbers:?}");
+    for wrong in ["whatsapp:13035550142", "rcs:", "rcs: brand agent", "rcs:brand agent", "3035550142"] {
+        let listed = format!("\"+12125550100\", \"{wrong}\"");
+        assert_problem("\"+12125550100\"", &listed, "integrations[0].numbers[1]: is \"", "behind a channel's name");
+    }
+    assert_problem(
+        "\"+12125550100\"",
+        "\"rcs:a_b\",\"RCS:a_b\"",
+        "integrations[0].numbers[1]",
+        "which integrations[0] has",
+    );
+}
+
+#[test]
 fn a_syntax_error_is_told_by_line_and_column_without_the_text() {
     let text = "[broker]\nurl = \"embedded\"\n\n[store\nurl = hunter2\n";
     insta::assert_snapshot!(report(&Config::from_toml(text, &no_environment())));

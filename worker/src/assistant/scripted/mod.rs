@@ -75,12 +75,12 @@ mod tests {
     use crate::assistant::Attempts;
     use crate::render::{OpenList, render};
     use common::clock::Clock;
-    use common::message::{Conversation, MessageText, PhoneNumber};
+    use common::message::{Address, Conversation, MessageText};
 
     /// Talks with the built-in dialogue and returns what a customer would read.
     async fn conversation(says: &[&str]) -> String {
         let assistant = Scripted::open(&ScriptedSettings::default()).unwrap();
-        let number = PhoneNumber::parse("+13035550199").unwrap();
+        let number = Address::parse("+13035550199").unwrap();
         let conversation = Conversation::new(number.clone(), number);
         let attempts = Attempts::new(Clock::system());
         let (mut state, mut list, mut read) = (Value::Null, None::<OpenList>, String::new());

@@ -91,10 +91,10 @@ mod tests {
     use super::*;
     use crate::assistant::Attempts;
     use common::clock::Clock;
-    use common::message::{Conversation, Media, MessageText, PhoneNumber};
+    use common::message::{Address, Conversation, Media, MessageText};
 
     fn with_turn(input: Input<'_>, media: &[Media], check: impl Fn(&Turn<'_>)) {
-        let number = |n| PhoneNumber::parse(n).unwrap();
+        let number = |n| Address::parse(n).unwrap();
         let conversation = Conversation::new(number("+13035550199"), number("+17205550100"));
         let attempts = Attempts::new(Clock::system());
         check(&Turn {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::broker::Handler as _;
 use common::integration::Options;
-use common::message::PhoneNumber;
+use common::message::Address;
 use serde_json::{Value, json};
 
 use super::stand::{Stand, offers, says};
@@ -70,9 +70,9 @@ async fn texts_that_are_not_to_be_answered_are_refused_by_name() {
     let german = Stand::echoing(Options { allowed_country_codes: vec!["49".into()], ..Options::default() });
     let mut envelope = german.text("1", "x");
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "country");
-    envelope.conversation.customer = PhoneNumber::parse("+4915112345678").unwrap();
+    envelope.conversation.customer = Address::parse("+4915112345678").unwrap();
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "answered");
-    envelope.conversation.ours = PhoneNumber::parse("+17205550111").unwrap();
+    envelope.conversation.ours = Address::parse("+17205550111").unwrap();
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "number");
 }
 

@@ -10,7 +10,7 @@ use common::failure::Failure;
 use common::integration::{
     AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
 };
-use common::message::{Conversation, Envelope, IntegrationId, MessageId, PhoneNumber, SCHEMA};
+use common::message::{Address, Conversation, Envelope, IntegrationId, MessageId, SCHEMA};
 use common::shutdown::Shutdown;
 use common::store::embedded::{Database, EmbeddedStore};
 use common::store::{Commit, Key, PatientStore, Record, Store, Write};
@@ -143,7 +143,7 @@ impl Stand {
     /// A text from the customer, accepted now. Equal ids make equal messages.
     pub(super) fn text(&self, id: &str, text: &str) -> Envelope {
         let integration = IntegrationId::parse("support").unwrap();
-        let number = |n| PhoneNumber::parse(n).unwrap();
+        let number = |n| Address::parse(n).unwrap();
         let inbound = json!({ "type": "inbound", "provider_message_id": id, "text": text });
         Envelope {
             schema: SCHEMA,
@@ -183,7 +183,7 @@ pub(super) fn offers(labels: &[&str]) -> Answer {
 fn integration(options: Options) -> Integration {
     Integration {
         id: IntegrationId::parse("support").unwrap(),
-        numbers: vec![PhoneNumber::parse("+17205550100").unwrap()],
+        numbers: vec![Address::parse("+17205550100").unwrap()],
         provider: ProviderSettings::Twilio(TwilioSettings {
             account_sid: "AC".into(),
             auth_tokens: vec!["t".into()],
