@@ -6,10 +6,9 @@ use std::thread;
 use anyhow::Context as _;
 use lapin::uri::AMQPUri;
 use serde::Serialize;
+use tests::servers::shared_redis_url;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-use crate::scenario::Plan;
 
 /// What a run was made with.
 #[derive(Debug, Serialize)]
@@ -20,8 +19,8 @@ pub(crate) struct Conditions {
     pub(crate) commit: String,
     /// Processor cores.
     pub(crate) cores: usize,
-    /// RabbitMQ's version.
-    pub(crate) rabbitmq: String,
+    /// RabbitMQ's versions, in the order in which they were measured.
+    pub(crate) rabbitmq: Vec<String>,
     /// Redis's version.
     pub(crate) redis: String,
     /// How Redis syncs.
@@ -39,18 +38,18 @@ impl Conditions {
     ///
     /// # Errors
     /// When a server is away.
-    pub(crate) async fn now(plan: &Plan, date: &str) -> anyhow::Result<Self> {
-        let (redis, redis_durability) = redis(plan.redis_url)?;
+    pub(crate) fn now(rabbitmq: Vec<String>, rounds: u32, seconds: f64, date: &str) -> anyhow::Result<Self> {
+        let (redis, redis_durability) = redis(shared_redis_url())?;
         Ok(Self {
             date: date.to_owned(),
             commit: commit(),
             cores: thread::available_parallelism()?.get(),
-            rabbitmq: rabbitmq(plan.amqp_url).await?,
+            rabbitmq,
             redis,
             redis_durability,
             sqlite: rusqlite::version(),
-            rounds: plan.rounds,
-            seconds: plan.seconds,
+            rounds,
+            seconds,
         })
     }
 }

@@ -30,7 +30,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::scenario::{Plan, Scenario};
+use crate::scenario::{Plan, Releases, Scenario};
+use crate::sheet::Sheet;
 
 /// Measures Switchboard on this machine; every figure stands beside its floor of the same run.
 #[derive(Debug, Parser)]
@@ -43,6 +44,9 @@ struct Args {
     /// How long each single measurement takes
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
+    /// Which releases of RabbitMQ to measure on
+    #[arg(long, value_enum, default_value = "both")]
+    rabbitmq: Releases,
     /// Writes bench.md and bench.json here
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -104,22 +108,31 @@ async fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.rounds > 0 && args.seconds > 0.0, "--rounds and --seconds must be more than nothing");
-    let plan = Plan::new(args.rounds, args.seconds)?;
+    let releases = args.rabbitmq.installed();
+    anyhow::ensure!(!releases.is_empty(), "no RabbitMQ to measure on: `scripts/newer-rabbitmq install` makes one");
     let wanted = if args.scenarios.is_empty() { Scenario::ALL.to_vec() } else { args.scenarios.clone() };
-    let (mut sheets, mut outcome) = (Vec::new(), Ok(()));
-    for scenario in wanted {
-        eprintln!("bench: {}", scenario.name());
-        match scenario.run(&plan).await {
-            Ok(sheet) => sheets.push(sheet),
-            // The others are measured and told all the same.
-            Err(error) => {
-                let error = error.context(scenario.name());
-                eprintln!("bench: {error:#}");
-                outcome = outcome.and(Err(error));
+    let (mut sheets, mut versions, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+    for (at, release) in releases.into_iter().enumerate() {
+        let plan = Plan::new(args.rounds, args.seconds, release).await?;
+        // What needs no RabbitMQ is measured once.
+        for scenario in wanted.iter().filter(|scenario| at == 0 || scenario.uses_rabbitmq()) {
+            eprintln!("bench: {}, RabbitMQ {}", scenario.name(), plan.rabbitmq);
+            match scenario.run(&plan).await {
+                Ok(sheet) => {
+                    let rabbitmq = scenario.uses_rabbitmq().then(|| plan.rabbitmq.clone());
+                    sheets.push(Sheet { rabbitmq, ..sheet });
+                }
+                // The others are measured and told all the same.
+                Err(error) => {
+                    let error = error.context(scenario.name());
+                    eprintln!("bench: {error:#}");
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
+        versions.push(plan.rabbitmq);
     }
-    let conditions = machine::Conditions::now(&plan, &args.date).await?;
+    let conditions = machine::Conditions::now(versions, args.rounds, args.seconds, &args.date)?;
     let report = report::Report { conditions, sheets };
     report.write(&args.out)?;
     println!("{}", report.markdown());

@@ -35,7 +35,8 @@ impl Report {
     /// The report as Markdown: the targets first, then every scenario's figures.
     pub(crate) fn markdown(&self) -> String {
         let mut text = self.head();
-        let judged = self.sheets.iter().flat_map(|sheet| sheet.figures.iter().map(move |figure| (sheet.title, figure)));
+        let judged =
+            self.sheets.iter().flat_map(|sheet| sheet.figures.iter().map(move |figure| (sheet.heading(), figure)));
         text.push_str("\n| target | median | min to max | wanted | verdict |\n| --- | ---: | ---: | ---: | --- |\n");
         for (title, figure) in judged {
             if let (Some(target), Some(is_met)) = (figure.target, figure.is_met()) {
@@ -45,7 +46,7 @@ impl Report {
             }
         }
         for sheet in &self.sheets {
-            line(&mut text, &format!("\n### {}\n", sheet.title));
+            line(&mut text, &format!("\n### {}\n", sheet.heading()));
             line(&mut text, "| figure | median | min to max | unit |\n| --- | ---: | ---: | --- |");
             for figure in &sheet.figures {
                 let (median, spread) = (shown(figure.median()), spread(figure));
@@ -66,7 +67,7 @@ impl Report {
             it.commit,
             if it.date.is_empty() { "no date given" } else { &it.date },
             it.cores,
-            it.rabbitmq,
+            it.rabbitmq.join(" and "),
             it.redis,
             it.redis_durability,
             it.sqlite,

@@ -11,6 +11,8 @@ use crate::latency::Percentiles;
 pub(crate) struct Sheet {
     /// The scenario.
     pub(crate) title: &'static str,
+    /// The version of the RabbitMQ that it was measured on, if one was.
+    pub(crate) rabbitmq: Option<String>,
     /// What was measured.
     pub(crate) figures: Vec<Figure>,
     /// What one must know to read them.
@@ -20,7 +22,15 @@ pub(crate) struct Sheet {
 impl Sheet {
     /// An empty one.
     pub(crate) fn new(title: &'static str) -> Self {
-        Self { title, figures: Vec::new(), remarks: Vec::new() }
+        Self { title, rabbitmq: None, figures: Vec::new(), remarks: Vec::new() }
+    }
+
+    /// The scenario, and on which RabbitMQ.
+    pub(crate) fn heading(&self) -> String {
+        match &self.rabbitmq {
+            Some(version) => format!("{} on RabbitMQ {version}", self.title),
+            None => self.title.to_owned(),
+        }
     }
 
     /// Adds this round's value of the figure `name`.

@@ -13,7 +13,7 @@ fn a_short_run_measures_ours_and_the_floors_and_writes_both_reports() {
     assert!(bench.with_file_name("switchboard").is_file(), "needs the binary beside it: cargo build -p cli");
     let out = tempfile::tempdir().unwrap();
     let ran = Command::new(bench)
-        .args(["--rounds", "1", "--seconds", "1", "--date", "2026-11-26", "--out"])
+        .args(["--rounds", "1", "--seconds", "1", "--rabbitmq", "own", "--date", "2026-11-26", "--out"])
         .arg(out.path())
         .args(["ingress", "pipeline", "embedded"])
         .output()

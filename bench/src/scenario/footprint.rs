@@ -79,7 +79,7 @@ async fn backlog(
     roles: &[Role],
 ) -> anyhow::Result<()> {
     let _stand_in = stand_in::start(installation.provider, |_, _| {}).await?;
-    let mut texts = Backlog::open(plan.amqp_url, prefix, Stage::Inbound, Mix::STRANGERS).await?;
+    let mut texts = Backlog::open(&plan.amqp_url, prefix, Stage::Inbound, Mix::STRANGERS).await?;
     texts.add(IN_QUEUES).await?;
     let until = Instant::now() + WATCHED;
     let mut most_mib = [0.0_f64; ROLES.len()];

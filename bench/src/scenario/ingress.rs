@@ -32,7 +32,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let (installation, prefix) = plan.on_servers()?;
     let ingress = installation.start("ingress").await?;
     let http = Server::start("floor-http").await?;
-    let queues = Queues::open(plan.amqp_url, &prefix).await?;
+    let queues = Queues::open(&plan.amqp_url, &prefix).await?;
     let mut bench = Bench { plan, prefix, installation, roles: [ingress], http, queues, payload: String::new() };
     // Warm, and the source of the floor's bytes.
     bench.ours(8, Pace::Saturating).await?;
@@ -109,7 +109,7 @@ impl Bench<'_> {
 
     async fn floor(&self, window: u32, pace: Pace) -> anyhow::Result<broker::Outcome> {
         let order = broker::Order {
-            amqp_url: self.plan.amqp_url.to_owned(),
+            amqp_url: self.plan.amqp_url.clone(),
             prefix: self.prefix.clone(),
             payload: self.payload.clone(),
             window,

@@ -10,12 +10,14 @@ mod scale;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use rand::Rng as _;
+use tests::servers::{RabbitMqServer, Release, shared_amqp_url, shared_redis_url};
 
 use crate::child;
 use crate::figure::Target;
+use crate::machine;
 use crate::pace::Pace;
 use crate::role::{Backend, Installation};
 use crate::sheet::Sheet;
@@ -42,6 +44,11 @@ impl Scenario {
     pub(crate) const ALL: [Self; 6] =
         [Self::Ingress, Self::Pipeline, Self::Scale, Self::Embedded, Self::Recovery, Self::Footprint];
 
+    /// Whether it measures anything on RabbitMQ, and so differs from release to release.
+    pub(crate) fn uses_rabbitmq(self) -> bool {
+        self != Self::Embedded
+    }
+
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -63,6 +70,26 @@ impl Scenario {
     }
 }
 
+/// Which releases of RabbitMQ to measure on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Releases {
+    /// The one that `scripts/newer-rabbitmq` installed
+    Newer,
+    /// The machine's own, or the server that `AMQP_URL` names
+    Own,
+    /// First the newer one, then the machine's own
+    Both,
+}
+
+impl Releases {
+    /// Each release that was asked for and is installed.
+    pub(crate) fn installed(self) -> Vec<Release> {
+        let newer = (self != Self::Own).then(Release::newer).flatten();
+        let own = (self != Self::Newer).then_some(Release::Usual);
+        newer.into_iter().chain(own).collect()
+    }
+}
+
 /// What every scenario is given.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -72,10 +99,16 @@ pub(crate) struct Plan {
     pub(crate) seconds: f64,
     /// The release binary.
     pub(crate) binary: PathBuf,
-    /// RabbitMQ.
-    pub(crate) amqp_url: &'static str,
+    /// Which RabbitMQ.
+    pub(crate) release: Release,
+    /// Its version.
+    pub(crate) rabbitmq: String,
+    /// Where it listens.
+    pub(crate) amqp_url: String,
     /// Redis.
     pub(crate) redis_url: &'static str,
+    /// The server, unless it is the shared one.
+    _server: Option<RabbitMqServer>,
 }
 
 impl Plan {
@@ -84,15 +117,30 @@ impl Plan {
         self.rounds.min(3)
     }
 
-    /// Finds the binary beside this program, and servers: those of the environment, else private ones.
+    /// Finds the binary beside this program, and servers: a private RabbitMQ of the newer release, or the shared one;
+    /// the shared Redis. Shared are those of the environment, else private ones.
     ///
     /// # Errors
-    /// When the binary was not built.
-    pub(crate) fn new(rounds: u32, seconds: f64) -> anyhow::Result<Self> {
+    /// When the binary was not built, or RabbitMQ does not start.
+    pub(crate) async fn new(rounds: u32, seconds: f64, release: Release) -> anyhow::Result<Self> {
         let binary = fs::read_link(child::SELF)?.with_file_name("switchboard");
         ensure!(binary.is_file(), "{} is not there: run `make bench`, which builds it", binary.display());
-        let (amqp_url, redis_url) = (tests::servers::shared_amqp_url(), tests::servers::shared_redis_url());
-        Ok(Self { rounds, seconds, binary, amqp_url, redis_url })
+        let server = match release {
+            Release::Newer => Some(tokio::task::block_in_place(|| RabbitMqServer::start_release(release))?),
+            Release::Usual => None,
+        };
+        let amqp_url = server.as_ref().map_or_else(|| shared_amqp_url().to_owned(), |server| server.url().to_owned());
+        let rabbitmq = machine::rabbitmq(&amqp_url).await.context("RabbitMQ does not answer")?;
+        Ok(Self {
+            rounds,
+            seconds,
+            binary,
+            release,
+            rabbitmq,
+            amqp_url,
+            redis_url: shared_redis_url(),
+            _server: server,
+        })
     }
 
     /// An installation on the servers, under names that nobody else uses, and those names' prefix.
@@ -102,7 +150,7 @@ impl Plan {
     pub(crate) fn on_servers(&self) -> anyhow::Result<(Installation, String)> {
         let prefix = format!("bench-{:08x}", rand::rng().random::<u32>());
         let backend = Backend::Servers {
-            amqp_url: self.amqp_url.to_owned(),
+            amqp_url: self.amqp_url.clone(),
             redis_url: self.redis_url.to_owned(),
             prefix: prefix.clone(),
         };

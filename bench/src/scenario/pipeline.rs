@@ -30,7 +30,7 @@ const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 /// Measures it.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let (installation, prefix) = plan.on_servers()?;
-    let queues = Queues::open(plan.amqp_url, &prefix).await?;
+    let queues = Queues::open(&plan.amqp_url, &prefix).await?;
     let records = Records::open(plan.redis_url, &prefix).await?;
     let ingress = installation.start("ingress").await?;
     let (inbound, outbound) = samples(&installation, &queues).await?;
@@ -139,7 +139,7 @@ impl Bench<'_> {
 
     async fn floor(&self, pace: Pace) -> anyhow::Result<floor::Outcome> {
         let order = floor::Order {
-            amqp_url: self.plan.amqp_url.to_owned(),
+            amqp_url: self.plan.amqp_url.clone(),
             redis_url: self.plan.redis_url.to_owned(),
             prefix: self.floor_prefix.clone(),
             inbound: self.inbound.clone(),

@@ -30,8 +30,8 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
     installation.declare().await?;
     let (floors, floor_prefix) = plan.on_servers()?;
     floors.declare().await?;
-    let mut texts = Backlog::open(plan.amqp_url, &prefix, Stage::Inbound, Mix::STRANGERS).await?;
-    let parts = Backlog::open(plan.amqp_url, &floor_prefix, Stage::Outbound, Mix::STRANGERS).await?;
+    let mut texts = Backlog::open(&plan.amqp_url, &prefix, Stage::Inbound, Mix::STRANGERS).await?;
+    let parts = Backlog::open(&plan.amqp_url, &floor_prefix, Stage::Outbound, Mix::STRANGERS).await?;
     let records = Records::open(plan.redis_url, &prefix).await?;
     let tally = Arc::<Tally>::default();
     let taken = Arc::clone(&tally);
@@ -43,7 +43,7 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
         let after = records.trips().await?;
         let a_text = |before: u64, after: u64| u32::try_from((after - before + 15_000) / u64::from(TEXTS));
         let order = floor::Order {
-            amqp_url: plan.amqp_url.to_owned(),
+            amqp_url: plan.amqp_url.clone(),
             redis_url: plan.redis_url.to_owned(),
             prefix: floor_prefix.clone(),
             inbound: texts.sample()?,

@@ -44,7 +44,7 @@ impl End {
 
 /// Measures it.
 pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
-    let broker = Arc::new(tokio::task::block_in_place(RabbitMqServer::start)?);
+    let broker = Arc::new(tokio::task::block_in_place(|| RabbitMqServer::start_release(plan.release))?);
     let backend = Backend::Servers {
         amqp_url: broker.url().to_owned(),
         redis_url: plan.redis_url.to_owned(),

@@ -30,7 +30,7 @@ pub(super) async fn measure(
     few: &mut Side,
     sheet: &mut Sheet,
 ) -> anyhow::Result<()> {
-    let large = tokio::task::block_in_place(RabbitMqServer::start)?;
+    let large = tokio::task::block_in_place(|| RabbitMqServer::start_release(plan.release))?;
     let mut many = Side::worker(plan, large.url(), redis_url, Mix::STRANGERS).await?;
     few.behind = FEW;
     for behind in MORE {

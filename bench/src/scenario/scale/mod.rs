@@ -28,7 +28,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     redis.command(&["CONFIG", "SET", "auto-aof-rewrite-percentage", "0"])?;
     workers::measure(plan, redis.url(), &mut sheet).await?;
     // A RabbitMQ of their own, that ends with its many queues.
-    let rabbitmq = tokio::task::block_in_place(RabbitMqServer::start)?;
+    let rabbitmq = tokio::task::block_in_place(|| RabbitMqServer::start_release(plan.release))?;
     let mut few = Side::worker(plan, rabbitmq.url(), redis.url(), Mix::STRANGERS).await?;
     integrations::measure(plan, &rabbitmq, redis.url(), &mut few, &mut sheet).await?;
     conversations::measure(plan, &rabbitmq, &redis, &mut few, &mut sheet).await?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use common::broker::Stage;
 use futures_util::future::try_join_all;
-use tests::servers::{RabbitMqServer, Release};
+use tests::servers::RabbitMqServer;
 
 use super::super::Plan;
 use super::side::{installation, note_repeated};
@@ -18,7 +18,6 @@ use crate::assistant::THINKING_MS;
 use crate::backlog::{Backlog, Mix};
 use crate::child::Server;
 use crate::figure::Target;
-use crate::machine;
 use crate::role::Installation;
 use crate::sheet::Sheet;
 use crate::sink::Sink;
@@ -43,14 +42,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Measures it.
 pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> anyhow::Result<()> {
-    let Some(release) = tokio::task::block_in_place(Release::newer) else {
+    if plan.rabbitmq.starts_with("3.") {
         sheet.remark(
-            "Workers: SKIPPED. Before 4.0 RabbitMQ does not spread partitions, and no newer release is here: \
-             `scripts/newer-rabbitmq install` makes one.",
+            "Workers: SKIPPED. Before 4.0 RabbitMQ does not spread partitions; `scripts/newer-rabbitmq install` makes a \
+             newer one.",
         );
         return Ok(());
-    };
-    let broker = tokio::task::block_in_place(|| RabbitMqServer::start_release(release))?;
+    }
+    let broker = tokio::task::block_in_place(|| RabbitMqServer::start_release(plan.release))?;
     let assistant = Server::start("assistant").await?;
     let mut bench = Bench::new(plan, broker.url(), redis_url, &assistant.address).await?;
     for round in 1..=plan.rounds {
@@ -77,9 +76,8 @@ pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> 
         sheet.ratio(&ours, &most, None)?;
     }
     sheet.remark(format!(
-        "Workers: RabbitMQ {}, the assistant thinks {THINKING_MS} ms, each worker takes {CONCURRENCY} turns at a time, \
+        "Workers: the assistant thinks {THINKING_MS} ms, each worker takes {CONCURRENCY} turns at a time, \
          which is {:.1} a second at most. Each text opens a session, a call of its own that is answered at once.",
-        machine::rabbitmq(broker.url()).await?,
         ideal_per_s(CONCURRENCY),
     ));
     Ok(())
