@@ -20,10 +20,12 @@ use tokio::time::Instant;
 
 use crate::calls::Calls;
 use crate::ledger::{Entry, Ledger, Mark, Place, State};
+use crate::parked::{Cause, Hold};
 use crate::pause::{Look, Pauses};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
-use crate::rate::{self, Number, Rates, Turn};
+use crate::rate::{self, Number, Rates};
 use crate::segments::segments;
+use crate::turn::{self, Candidate};
 
 /// How far the clock of whoever accepted a text may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
@@ -55,8 +57,8 @@ enum Attempted {
     SetAside(Reason),
     /// Look again after this long.
     Again(Duration),
-    /// Look again after this long, from the broker.
-    Park(Duration),
+    /// It may not go yet.
+    Held(Hold),
     Failed(Call, Failure),
 }
 
@@ -80,7 +82,7 @@ impl Deliverer {
         let pauses = Pauses::new(ports.store.clone(), clock.clone(), shutdown.clone());
         let ledger = Ledger::new(ports.store.clone(), shutdown);
         let routes = integrations.iter().map(route).collect::<Result<_, Failure>>()?;
-        Ok(Self { routes, ledger, pauses, rates: Rates::default(), calls: Calls::default(), clock, pace })
+        Ok(Self { routes, ledger, pauses, rates: Rates::new(pace.burst), calls: Calls::default(), clock, pace })
     }
 
     async fn deliver(&self, envelope: &mut Envelope, stay: Stay) -> Result<Decision, Halt> {
@@ -89,13 +91,16 @@ impl Deliverer {
             return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
         };
         let place = Place::of(envelope.key(), envelope.id);
+        // In a crowd nothing rests that can be parked.
+        let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
         let (call, failure) = match self.attempt(route, envelope, &place).await? {
             Attempted::Done(outcome) => {
-                self.calls.forget(envelope.id);
+                self.forget(envelope);
                 return Ok(Decision::done(outcome));
             }
-            Attempted::SetAside(reason) => return self.set_aside(&place, reason).await,
-            Attempted::Park(delay) => return self.park(&place, delay).await,
+            Attempted::SetAside(reason) => return self.set_aside(envelope, &place, reason).await,
+            Attempted::Held(hold) if hold.is_in_lane(in_lane) => return Ok(Decision::rest(hold.delay)),
+            Attempted::Held(hold) => return self.park(envelope, &place, hold).await,
             Attempted::Again(delay) => return Ok(Decision::rest(delay)),
             Attempted::Failed(call, failure) => (call, failure),
         };
@@ -106,33 +111,44 @@ impl Deliverer {
             backoff.next_delay(None);
         }
         envelope.record_attempt(self.clock.now(), &failure);
-        let delay = match failure.kind {
+        let (delay, cause) = match failure.kind {
             // The whole number waits, for everybody: a part's own patience does not count.
-            FailureKind::Throttled => self.pauses.throttled(&number(envelope), failure.retry_after).await?,
-            _ => backoff.next_delay(failure.retry_after),
+            FailureKind::Throttled => {
+                (self.pauses.throttled(&number(envelope), failure.retry_after).await?, Cause::Throttle)
+            }
+            _ => (backoff.next_delay(failure.retry_after), Cause::Retry),
         };
-        let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
         let next = plan::after(call, &failure, tries(envelope), stay.rested, delay, in_lane);
         report(route, envelope, &failure, &next);
         match next {
-            Next::SetAside(reason) => self.set_aside(&place, reason).await,
-            Next::Park(delay) => self.park(&place, delay).await,
+            Next::SetAside(reason) => self.set_aside(envelope, &place, reason).await,
+            Next::Park(delay) => self.park(envelope, &place, Hold { delay, cause }).await,
             Next::Wait(delay) => Ok(Decision::rest(delay)),
         }
     }
 
     /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
-    async fn park(&self, place: &Place, delay: Duration) -> Result<Decision, Halt> {
-        self.calls.forget(place.part());
-        self.ledger.park(place, delay, self.clock.now()).await?;
+    async fn park(&self, envelope: &Envelope, place: &Place, hold: Hold) -> Result<Decision, Halt> {
+        self.calls.forget(envelope.id);
+        let Hold { delay, cause } = hold;
+        if self.ledger.park(place, hold, self.clock.now()).await? {
+            metrics::counter!("switchboard_parked_total", "cause" => cause.as_str()).increment(1);
+        }
+        tracing::debug!(message.id = %envelope.id, integration.id = %envelope.integration, cause = cause.as_str(), ?delay, "a part waits at the broker");
         Ok(Decision::retry_after(delay))
     }
 
     /// Sets a part aside; later parts of its conversation go on without it.
-    async fn set_aside(&self, place: &Place, reason: Reason) -> Result<Decision, Halt> {
-        self.calls.forget(place.part());
+    async fn set_aside(&self, envelope: &Envelope, place: &Place, reason: Reason) -> Result<Decision, Halt> {
+        self.forget(envelope);
         self.ledger.leave(place).await?;
         Ok(Decision::dead_letter(reason))
+    }
+
+    /// Forgets what was remembered about a part that is done.
+    fn forget(&self, envelope: &Envelope) {
+        self.calls.forget(envelope.id);
+        self.rates.forget(&number(envelope), envelope.id);
     }
 
     async fn attempt(&self, route: &Route, envelope: &Envelope, place: &Place) -> Result<Attempted, Halt> {
@@ -152,6 +168,10 @@ impl Deliverer {
         let witnessed = entry.witness.clone().map(Trace::Found);
         let mut step = plan::next(self.situation(route, envelope, &entry, witnessed));
         if step == Step::Ask {
+            // What came back early asks nobody yet.
+            if let Some(hold) = entry.parked.hold_of(envelope.id, self.clock.now()) {
+                return Ok(Attempted::Held(hold));
+            }
             match route.carrier.find(&sms, &entry.known).await {
                 Ok(trace) => step = plan::next(self.situation(route, envelope, &entry, Some(trace))),
                 Err(failure) => return Ok(Attempted::Failed(Call::Ask, failure)),
@@ -166,10 +186,9 @@ impl Deliverer {
             Step::SetAside(reason) => Attempted::SetAside(reason),
             Step::Wait(delay) => Attempted::Again(delay),
             Step::Ask => Attempted::Again(self.pace.quiet),
-            Step::Send => match self.turn(route, envelope, &part.text, &entry, &look) {
-                Turn::Later(delay) => Attempted::Park(delay),
-                Turn::In(delay) if self.is_held_meanwhile(&number, delay).await? => Attempted::Again(Duration::ZERO),
-                Turn::In(_) => {
+            Step::Send => match self.hold(route, envelope, &part.text, &entry, &look) {
+                Some(hold) => Attempted::Held(hold),
+                None => {
                     let sent = self.send(route, envelope, &sms, place, &entry).await?;
                     if let Attempted::Done(_) = sent {
                         self.pauses.lift(&number, &look).await?;
@@ -178,15 +197,6 @@ impl Deliverer {
                 }
             },
         })
-    }
-
-    /// Waits for a part's turn, and says whether the number was paused in that time, here or by another sender.
-    async fn is_held_meanwhile(&self, number: &Number, delay: Duration) -> Result<bool, Halt> {
-        if delay.is_zero() {
-            return Ok(false);
-        }
-        self.ledger.pause(delay).await?;
-        Ok(!self.pauses.look(number).await?.rest.is_zero())
     }
 
     async fn send(
@@ -227,17 +237,12 @@ impl Deliverer {
         Ok(Attempted::Done(Outcome::Accepted))
     }
 
-    /// When a part may go: after those of its conversation that are parked, after its number's pause, and at its rate.
-    fn turn(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry, look: &Look) -> Turn {
-        if let Some(delay) = entry.parked.wait_of(envelope.id, self.clock.now()) {
-            return Turn::Later(delay);
-        }
+    /// What a part waits for; when it is nothing, its turn is taken.
+    fn hold(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry, look: &Look) -> Option<Hold> {
         let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
-        let (number, now) = (number(envelope), Instant::now());
-        if !look.rest.is_zero() {
-            self.rates.pause(number.clone(), look.rest, now);
-        }
-        self.rates.take(number, cost, now)
+        let (part, parked, number) = (envelope.id, &entry.parked, &number(envelope));
+        let candidate = Candidate { part, number, cost, parked, pause: look.rest };
+        turn::hold(&self.rates, &candidate, self.clock.now(), Instant::now())
     }
 
     fn called_ago(&self, part: MessageId, mark: Mark) -> Duration {

@@ -11,7 +11,7 @@ use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Writt
 use common::witness;
 use serde::{Deserialize, Serialize};
 
-use crate::parked::Parked;
+use crate::parked::{Hold, Parked};
 
 /// Longer than any redelivery or parked retry takes.
 const TTL: Duration = Duration::from_secs(72 * 60 * 60);
@@ -103,22 +103,12 @@ impl Place {
             witness: witness::key(conversation, part),
         }
     }
-
-    /// The part whose place it is.
-    pub(crate) fn part(&self) -> MessageId {
-        self.id
-    }
 }
 
 impl Ledger {
     /// The ledger in `store`. While the store is away everything waits, until `shutdown`.
     pub(crate) fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
         Self { store: PatientStore::new(store, shutdown) }
-    }
-
-    /// Waits for `delay`, unless we are asked to stop.
-    pub(crate) async fn pause(&self, delay: Duration) -> Result<(), Halt> {
-        self.store.pause(delay).await
     }
 
     /// What was done about a part.
@@ -172,32 +162,31 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that a part waits at the broker for `delay`, and others of its conversation behind it.
-    pub(crate) async fn park(&self, place: &Place, delay: Duration, now: Timestamp) -> Result<(), Halt> {
-        self.change_parked(place, |parked| {
-            parked.park(place.id, delay, now);
-            true
-        })
-        .await
+    /// Notes that a part waits at the broker, and others of its conversation behind it; says whether that is new.
+    pub(crate) async fn park(&self, place: &Place, hold: Hold, now: Timestamp) -> Result<bool, Halt> {
+        loop {
+            let Entry { mut parked, parked_record, .. } = self.read(place).await?;
+            let is_new = parked.park(place.id, hold, now);
+            if self.put_parked(place, parked_record.as_ref(), &parked).await? {
+                return Ok(is_new);
+            }
+        }
     }
 
     /// Notes that a part waits no longer.
     pub(crate) async fn leave(&self, place: &Place) -> Result<(), Halt> {
-        self.change_parked(place, |parked| parked.leave(place.id)).await
-    }
-
-    /// Makes a change to the parked parts as they are; `change` says whether it changed them.
-    async fn change_parked(&self, place: &Place, change: impl Fn(&mut Parked) -> bool) -> Result<(), Halt> {
         loop {
             let Entry { mut parked, parked_record, .. } = self.read(place).await?;
-            if !change(&mut parked) {
-                return Ok(());
-            }
-            let write = put_parked(place, Expect::unchanged(parked_record.as_ref()), &parked);
-            if self.store.commit(&[write]).await? == Written::Applied {
+            if !parked.leave(place.id) || self.put_parked(place, parked_record.as_ref(), &parked).await? {
                 return Ok(());
             }
         }
+    }
+
+    /// Writes the parked parts, unless somebody else changed the `record` they were read from: then `false`.
+    async fn put_parked(&self, place: &Place, record: Option<&Record>, parked: &Parked) -> Result<bool, Halt> {
+        let write = put_parked(place, Expect::unchanged(record), parked);
+        Ok(self.store.commit(&[write]).await? == Written::Applied)
     }
 
     /// Takes our own mark back, after a call that certainly had no effect. Another holder's mark stays.
@@ -250,6 +239,7 @@ fn decode(value: &[u8]) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parked::Cause;
 
     /// A record as an earlier release wrote it.
     macro_rules! record {
@@ -281,10 +271,11 @@ mod tests {
         let part = |digit| MessageId::parse(&format!("0191f3a0-0000-5000-8000-00000000000{digit}")).unwrap();
         let now = at("2026-11-22T09:39:00Z");
         let parked: Parked = serde_json::from_slice(record!("parked")).unwrap();
-        let waits_s = [1, 2, 3].map(|digit| parked.wait_of(part(digit), now).map(|wait| wait.as_secs()));
-        assert_eq!(waits_s, [Some(60), Some(61), Some(62)]);
+        let waits_s = [1, 2, 3].map(|digit| parked.hold_of(part(digit), now).map(|hold| hold.delay.as_secs()));
+        assert_eq!(waits_s, [Some(60), Some(60), Some(61)]);
         let parked: Parked = serde_json::from_slice(record!("parked_with_times")).unwrap();
-        assert_eq!(parked.wait_of(part(1), now), Some(Duration::from_secs(60)));
+        let retry = Hold { delay: Duration::from_secs(60), cause: Cause::Retry };
+        assert_eq!(parked.hold_of(part(1), now), Some(retry), "the cause of before");
         assert_eq!(serde_json::from_slice::<Parked>(&serde_json::to_vec(&parked).unwrap()).unwrap(), parked);
     }
 }

@@ -8,6 +8,7 @@ mod pause;
 mod plan;
 mod rate;
 mod segments;
+mod turn;
 
 use std::sync::Arc;
 

@@ -24,6 +24,8 @@ pub struct Pace {
     pub backoff: RetryPolicy,
     /// How long a part may wait here in all before it is parked at the broker.
     pub in_lane: Duration,
+    /// How much a number may send at once, in sending time at its rate.
+    pub burst: Duration,
     /// How long after a send began its outcome may still become known: the provider may not list it yet, or another
     /// sender may be making the call. Longer than `call`.
     pub quiet: Duration,
@@ -37,6 +39,7 @@ impl Default for Pace {
         Self {
             backoff: RetryPolicy { max: seconds(600), ..RetryPolicy::FAR },
             in_lane: seconds(60),
+            burst: seconds(60),
             quiet: seconds(30),
             call: seconds(15),
         }

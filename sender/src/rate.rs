@@ -1,71 +1,191 @@
 //! How fast each of our numbers may send. Providers queue short bursts themselves, so a minute's worth may go at once;
 //! what goes on longer is held to the configured rate, and when a number's pause ends not everything goes at once.
+//!
+//! Who has to wait is given a ticket, and keeps it until it is done: it goes before all that came later, however often it
+//! asks. What waits is not here but in a lane or at the broker, and asks again at the time it was told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::message::{Address, IntegrationId};
+use common::message::{Address, IntegrationId, MessageId};
 use tokio::time::Instant;
 
-/// How much may go at once, in sending time.
-const BURST: Duration = Duration::from_secs(60);
-/// What waits longer is parked at the broker, so that one busy number leaves room for the others.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// No hint of a provider's holds a number longer.
+/// No hint of a provider's holds a number longer, and nothing is told to wait longer.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// So many tickets are kept, some 8 MiB: a number of one segment a second sends fewer before replies expire. What comes
+/// beyond waits for all of them, and asks again.
+const MOST_TICKETS: usize = 50_000;
+/// Below so many tickets none is looked for that nobody will ask for any more; above, this often.
+const FEW_TICKETS: usize = 1_024;
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Costs are added up in advance for so many places: a sum over all tickets then takes a few hundred steps.
+const SPAN: u64 = 256;
+/// A part that did not ask for so long after its time went to another sender, or was parked for another reason.
+const LOST_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A number of ours on an integration.
 pub(crate) type Number = (IntegrationId, Address);
 
 /// The pace of each number in this process.
-#[derive(Debug, Default)]
-pub(crate) struct Rates(Mutex<HashMap<Number, Queue>>);
-
-/// How far ahead a number's places are taken. Without bursts it would be idle from these times on.
-#[derive(Debug, Clone, Copy)]
-struct Queue {
-    /// By what may go.
-    busy_until: Instant,
-    /// By what was told to come later, too: so that not everything comes back at once.
-    awaited_until: Instant,
+#[derive(Debug)]
+pub(crate) struct Rates {
+    /// How much may go at once, in sending time.
+    burst: Duration,
+    numbers: Mutex<Numbers>,
 }
 
-/// When a text may go.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// After this long; its place is taken.
-    In(Duration),
-    /// Not soon: ask again after this long.
-    Later(Duration),
+#[derive(Debug, Default)]
+struct Numbers {
+    all: HashMap<Number, Queue>,
+    /// How many tickets there are, and when those are looked for that were lost.
+    tickets: usize,
+    sweep_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// By what went: without bursts the number would be idle from then on.
+    busy_until: Instant,
+    /// The parts that are not done, first to go first.
+    tickets: BTreeMap<u64, Ticket>,
+    by_part: HashMap<MessageId, u64>,
+    next: u64,
+    /// The tickets that are not due yet, and the sum of their costs for each span of places.
+    awaited: BTreeSet<(Instant, u64)>,
+    costs: BTreeMap<u64, Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ticket {
+    part: MessageId,
+    cost: Duration,
+    /// When it comes to go. One that is late, or waits for something else than its turn, holds nobody up.
+    due: Instant,
 }
 
 impl Rates {
-    /// Takes the next place of `number` at `now` for a text that takes `cost` of sending time.
-    pub(crate) fn take(&self, number: Number, cost: Duration, now: Instant) -> Turn {
-        self.with(number, now, |queue| {
-            let wait = |place: Instant| place.saturating_duration_since(now).saturating_sub(BURST);
-            if wait(queue.busy_until) <= PATIENCE {
-                let place = wait(queue.busy_until);
-                queue.busy_until = queue.busy_until.max(now) + cost;
-                return Turn::In(place);
-            }
-            let place = queue.awaited_until.max(queue.busy_until);
-            // What is not waited for any longer is not planned for either.
-            queue.awaited_until = if wait(place) < LONGEST_PAUSE { place + cost } else { place };
-            Turn::Later(wait(place))
-        })
+    /// Rates at which `burst` of sending time may go at once.
+    pub(crate) fn new(burst: Duration) -> Self {
+        Self { burst, numbers: Mutex::default() }
+    }
+
+    /// How long `part` has to wait at `now` until it may go, at least `floor`; a day at most. At zero it goes, and takes
+    /// `cost` of its number's sending time.
+    pub(crate) fn take(
+        &self,
+        number: &Number,
+        part: MessageId,
+        cost: Duration,
+        floor: Duration,
+        now: Instant,
+    ) -> Duration {
+        let numbers = &mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.sweep(now);
+        let has_room = numbers.tickets < MOST_TICKETS;
+        let queue = numbers.all.entry(number.clone()).or_insert_with(|| Queue::new(now));
+        queue.overlook_late(now);
+        let known = queue.by_part.get(&part).copied();
+        let place = known.unwrap_or(queue.next);
+        let turn = queue.wait_of(place, now).saturating_sub(self.burst).min(LONGEST_PAUSE);
+        let wait = turn.max(floor);
+        if wait.is_zero() {
+            queue.busy_until = queue.busy_until.max(now) + cost;
+        }
+        if known.is_some() || has_room {
+            numbers.tickets += usize::from(known.is_none());
+            let due = if turn >= floor { now + turn } else { now };
+            queue.put(place, Ticket { part, cost, due }, now);
+        }
+        wait
+    }
+
+    /// Forgets `part`, which will not ask any more: those behind it move up.
+    pub(crate) fn forget(&self, number: &Number, part: MessageId) {
+        let numbers = &mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = numbers.all.get_mut(number) else { return };
+        numbers.tickets -= usize::from(queue.remove(part));
     }
 
     /// Holds everything of `number` back for `pause` (at most a day) from `now`, without a burst after it.
-    pub(crate) fn pause(&self, number: Number, pause: Duration, now: Instant) {
-        let until = now + BURST + pause.min(LONGEST_PAUSE);
-        self.with(number, now, |queue| queue.busy_until = queue.busy_until.max(until));
+    pub(crate) fn pause(&self, number: &Number, pause: Duration, now: Instant) {
+        let until = now + self.burst + pause.min(LONGEST_PAUSE);
+        let numbers = &mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = numbers.all.entry(number.clone()).or_insert_with(|| Queue::new(now));
+        queue.busy_until = queue.busy_until.max(until);
+    }
+}
+
+impl Numbers {
+    /// Looks for tickets that were lost, once in a while.
+    fn sweep(&mut self, now: Instant) {
+        if self.tickets < FEW_TICKETS || self.sweep_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.sweep_at = Some(now + SWEEP_EVERY);
+        for queue in self.all.values_mut() {
+            queue.overlook_late(now);
+            queue.tickets.retain(|_, ticket| now < ticket.due + LOST_AFTER);
+            let Queue { tickets, by_part, .. } = queue;
+            by_part.retain(|_, place| tickets.contains_key(place));
+        }
+        self.tickets = self.all.values().map(|queue| queue.tickets.len()).sum();
+    }
+}
+
+impl Queue {
+    fn new(now: Instant) -> Self {
+        let (tickets, by_part) = (BTreeMap::new(), HashMap::new());
+        Self { busy_until: now, tickets, by_part, next: 0, awaited: BTreeSet::new(), costs: BTreeMap::new() }
     }
 
-    fn with<T>(&self, number: Number, now: Instant, change: impl FnOnce(&mut Queue) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(all.entry(number).or_insert(Queue { busy_until: now, awaited_until: now }))
+    /// How long until everything went that went or waits before `place`.
+    fn wait_of(&self, place: u64, now: Instant) -> Duration {
+        let span = place / SPAN;
+        let before: Duration = self.costs.range(..span).map(|(_, costs)| *costs).sum();
+        let beside = self.tickets.range(span * SPAN..place).filter(|(_, ticket)| ticket.due > now);
+        let beside: Duration = beside.map(|(_, ticket)| ticket.cost).sum();
+        self.busy_until.saturating_duration_since(now).saturating_add(before).saturating_add(beside)
+    }
+
+    fn put(&mut self, place: u64, ticket: Ticket, now: Instant) {
+        self.by_part.insert(ticket.part, place);
+        if let Some(before) = self.tickets.insert(place, ticket) {
+            self.await_no_more(place, before);
+        }
+        if ticket.due > now {
+            self.awaited.insert((ticket.due, place));
+            *self.costs.entry(place / SPAN).or_default() += ticket.cost;
+        }
+        self.next = self.next.max(place + 1);
+    }
+
+    /// Takes the ticket of `part` away, and says whether there was one.
+    fn remove(&mut self, part: MessageId) -> bool {
+        let Some(place) = self.by_part.remove(&part) else { return false };
+        if let Some(ticket) = self.tickets.remove(&place) {
+            self.await_no_more(place, ticket);
+        }
+        true
+    }
+
+    fn overlook_late(&mut self, now: Instant) {
+        while let Some(&(_, place)) = self.awaited.first().filter(|(due, _)| *due <= now) {
+            let Some(ticket) = self.tickets.get(&place).copied() else { break };
+            self.await_no_more(place, ticket);
+        }
+    }
+
+    fn await_no_more(&mut self, place: u64, ticket: Ticket) {
+        if !self.awaited.remove(&(ticket.due, place)) {
+            return;
+        }
+        if let Some(costs) = self.costs.get_mut(&(place / SPAN)) {
+            *costs = costs.saturating_sub(ticket.cost);
+            if costs.is_zero() {
+                self.costs.remove(&(place / SPAN));
+            }
+        }
     }
 }
 
@@ -81,41 +201,95 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const NONE: Duration = Duration::ZERO;
 
     fn number(last_digit: u8) -> Number {
         let number = Address::parse(&format!("+1212555010{last_digit}")).unwrap();
         (IntegrationId::parse("support").unwrap(), number)
     }
 
+    fn part(index: usize) -> MessageId {
+        MessageId::of_provider(&IntegrationId::parse("support").unwrap(), &index.to_string())
+    }
+
+    fn rates() -> Rates {
+        Rates::new(60 * SECOND)
+    }
+
     #[test]
     fn a_minutes_worth_goes_at_once_and_the_rest_at_the_rate() {
-        let (rates, now) = (Rates::default(), Instant::now());
-        for _ in 0..61 {
-            assert_eq!(rates.take(number(0), SECOND, now), Turn::In(Duration::ZERO));
+        let (rates, now) = (rates(), Instant::now());
+        let take = |index, now| rates.take(&number(0), part(index), SECOND, NONE, now);
+        for index in 0..=60 {
+            assert_eq!(take(index, now), NONE);
         }
-        for seconds in 1..=5 {
-            assert_eq!(rates.take(number(0), SECOND, now), Turn::In(seconds * SECOND));
+        for seconds in 1..=9 {
+            assert_eq!(take(60 + seconds, now), SECOND * seconds as u32, "one after the other");
         }
-        for seconds in 6..=9 {
-            assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(seconds * SECOND), "one after the other");
+        assert_eq!(rates.take(&number(1), part(99), SECOND, NONE, now), NONE, "another number is free");
+        assert_eq!(take(61, now + SECOND), NONE);
+    }
+
+    #[test]
+    fn b3_who_asks_again_keeps_its_turn_and_who_vanishes_holds_nobody_up() {
+        let (rates, now) = (rates(), Instant::now());
+        let take = |index, now| rates.take(&number(0), part(index), SECOND, NONE, now);
+        for index in 0..=60 {
+            take(index, now);
+            rates.forget(&number(0), part(index));
         }
-        assert_eq!(rates.take(number(1), SECOND, now), Turn::In(Duration::ZERO), "another number is free");
-        assert_eq!(rates.take(number(0), SECOND, now + 6 * SECOND), Turn::In(Duration::ZERO));
+        for index in 61..=80 {
+            take(index, now);
+        }
+        assert_eq!(take(70, now + SECOND / 2), 9 * SECOND + SECOND / 2, "early, it is told the rest");
+        assert_eq!(take(99, now + SECOND / 2), 20 * SECOND + SECOND / 2, "who is new comes last");
+        rates.forget(&number(0), part(75));
+        assert_eq!(take(99, now + SECOND / 2), 19 * SECOND + SECOND / 2, "who is gone leaves its time to those behind");
+        assert_eq!(take(70, now + 12 * SECOND), NONE, "those ahead are late, and it does not wait for them");
+        assert_eq!(take(61, now + 12 * SECOND), NONE, "nor do they queue up anew");
+        rates.pause(&number(0), 10 * SECOND, now + 12 * SECOND);
+        assert_eq!(take(62, now + 12 * SECOND), 10 * SECOND);
+        assert_eq!(take(70, now + 12 * SECOND), 11 * SECOND, "what failed is tried again in its old place");
+    }
+
+    #[test]
+    fn b3_who_waits_for_something_else_keeps_its_place_and_takes_no_time() {
+        let (rates, now) = (Rates::new(NONE), Instant::now());
+        let take = |index, floor, now| rates.take(&number(0), part(index), SECOND, floor, now);
+        assert_eq!(take(0, NONE, now), NONE);
+        assert_eq!(take(1, 600 * SECOND, now), 600 * SECOND);
+        assert_eq!(take(2, NONE, now), SECOND, "as if it were not there");
+        assert_eq!(take(3, NONE, now), 2 * SECOND);
+        assert_eq!(take(1, NONE, now), SECOND, "but once it may go it goes first");
+        assert_eq!(take(3, NONE, now), 3 * SECOND);
     }
 
     #[test]
     fn a_pause_holds_the_whole_number_and_ends() {
-        let (rates, now) = (Rates::default(), Instant::now());
-        rates.pause(number(0), 30 * SECOND, now);
-        assert_eq!(rates.take(number(0), SECOND, now), Turn::Later(30 * SECOND));
-        assert_eq!(rates.take(number(1), SECOND, now), Turn::In(Duration::ZERO));
-        assert_eq!(rates.take(number(0), SECOND, now + 27 * SECOND), Turn::In(3 * SECOND));
-        rates.pause(number(0), SECOND, now + 27 * SECOND);
-        assert_eq!(
-            rates.take(number(0), SECOND, now + 31 * SECOND),
-            Turn::In(Duration::ZERO),
-            "a pause is not added up"
-        );
+        let (rates, now) = (rates(), Instant::now());
+        rates.pause(&number(0), 30 * SECOND, now);
+        assert_eq!(rates.take(&number(0), part(0), SECOND, NONE, now), 30 * SECOND);
+        assert_eq!(rates.take(&number(1), part(1), SECOND, NONE, now), NONE);
+        assert_eq!(rates.take(&number(0), part(0), SECOND, NONE, now + 27 * SECOND), 3 * SECOND);
+        rates.pause(&number(0), SECOND, now + 27 * SECOND);
+        assert_eq!(rates.take(&number(0), part(0), SECOND, NONE, now + 30 * SECOND), NONE, "a pause is not added up");
+    }
+
+    #[test]
+    fn g8_tickets_are_bounded_and_those_nobody_asks_for_are_forgotten() {
+        let (rates, now) = (Rates::new(NONE), Instant::now());
+        let cost = Duration::from_millis(1);
+        let held = || rates.numbers.lock().unwrap().tickets;
+        for index in 0..MOST_TICKETS + 10 {
+            rates.take(&number((index % 10) as u8), part(index), cost, NONE, now);
+        }
+        assert_eq!(held(), MOST_TICKETS);
+        let later = now + LOST_AFTER + 100 * SECOND;
+        rates.take(&number(0), part(0), cost, NONE, later);
+        assert_eq!(held(), 1);
+        rates.forget(&number(0), part(0));
+        rates.forget(&number(0), part(0));
+        assert_eq!(held(), 0);
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub enum Settlement {
     /// Handle it again after this long, from here: its lane keeps it in front and rests, and its slot is free meanwhile.
     /// What the handler changed in the envelope stays. Effects are not published; stopping gives it back at once.
     Rest(Duration),
-    /// Park it for at least this long; it is a new attempt when it comes back.
+    /// Park it for this long. On RabbitMQ it may come back [earlier](super::delay_step): who must not be early notes when
+    /// it is due, and parks it again for the rest.
     RetryAfter(Duration),
     /// Set it aside for a person.
     DeadLetter(Reason),
@@ -133,7 +134,7 @@ impl Decision {
         Self { effects: Vec::new(), settlement: Settlement::Rest(delay) }
     }
 
-    /// Park for at least `delay`.
+    /// Park for `delay`, or less: see [`Settlement::RetryAfter`].
     #[must_use]
     pub fn retry_after(delay: Duration) -> Self {
         Self { effects: Vec::new(), settlement: Settlement::RetryAfter(delay) }

@@ -27,14 +27,15 @@ use crate::message::{ConversationKey, Envelope, MessageId};
 pub use handler::{Decision, Handler, Outcome, Reason, Settlement, Stay};
 pub use progress::{Held, Progress};
 pub use run::{RunOptions, run};
-pub use topology::{DELAY_STEPS, Stage, Topology};
+pub use topology::{DELAY_STEPS, Stage, Topology, delay_step};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// To the workers of a stage, in the conversation's partition.
     Work(Stage),
-    /// To the workers of a stage, at the partition's end, once at least this long has passed.
+    /// To the workers of a stage, at the partition's end, once this long has passed. RabbitMQ has few delays and takes the
+    /// longest that is [not longer](delay_step): who needs the rest parks again.
     Delayed(Stage, Duration),
     /// To the dead letters of a stage.
     Dead(Stage, Reason),

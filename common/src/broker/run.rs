@@ -275,7 +275,7 @@ impl Worker {
                 outcome.as_str()
             }
             Settlement::RetryAfter(delay) => {
-                info!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
+                debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
                 effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), envelope));
                 "parked"
             }

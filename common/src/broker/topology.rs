@@ -14,6 +14,14 @@ pub const DELAY_STEPS: [(&str, Duration); 5] = [
     ("1h", Duration::from_secs(3600)),
 ];
 
+/// The queue in which a message waits on RabbitMQ that is to wait for `delay`: the longest step that is not longer, or the
+/// shortest one. It comes back early rather than late, and is parked again for the rest.
+#[must_use]
+pub fn delay_step(delay: Duration) -> (&'static str, Duration) {
+    let [shortest, ..] = DELAY_STEPS;
+    DELAY_STEPS.into_iter().rfind(|(_, step)| *step <= delay).unwrap_or(shortest)
+}
+
 /// A queue that holds this many messages takes no more: neither memory nor disk must fill up behind a dead neighbour.
 pub(super) const MAX_LENGTH: u32 = 1_000_000;
 

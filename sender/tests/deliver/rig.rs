@@ -82,6 +82,7 @@ impl Rig {
         let pace = Pace {
             backoff: RetryPolicy { initial: Duration::from_millis(5), max: Duration::from_millis(20) },
             in_lane: Duration::from_secs(5),
+            burst: Duration::from_secs(60),
             quiet: Duration::from_millis(100),
             call: Duration::from_secs(5),
         };

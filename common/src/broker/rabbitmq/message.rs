@@ -1,11 +1,9 @@
 //! Where a message goes on RabbitMQ, and what stands in its properties.
 
-use std::time::Duration;
-
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::broker::{DELAY_STEPS, Destination, Outgoing, Stage, Topology};
+use crate::broker::{Destination, Outgoing, Stage, Topology, delay_step};
 use crate::clock::Timestamp;
 
 /// AMQP's `delivery-mode` of messages that survive a restart.
@@ -29,18 +27,12 @@ pub(super) fn route(topology: &Topology, message: &Outgoing) -> Route {
     match &message.destination {
         Destination::Work(stage) => Route { exchange: topology.exchange(*stage), key: partition(*stage) },
         Destination::Delayed(stage, delay) => {
-            Route { exchange: topology.delay(*stage, delay_step(*delay)), key: partition(*stage) }
+            Route { exchange: topology.delay(*stage, delay_step(*delay).0), key: partition(*stage) }
         }
         Destination::Dead(stage, _) => {
             Route { exchange: topology.dead_exchange(), key: Topology::dead_key(*stage).to_owned() }
         }
     }
-}
-
-/// The shortest step that is at least `delay`, or the longest one.
-fn delay_step(delay: Duration) -> &'static str {
-    let [.., (longest, _)] = DELAY_STEPS;
-    DELAY_STEPS.iter().find(|(_, step)| *step >= delay).map_or(longest, |(name, _)| name)
 }
 
 /// The properties of `message`, published at `now`. A dead letter also says why it is one.
@@ -95,6 +87,8 @@ fn number(value: &AMQPValue) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::broker::Reason;
     use crate::message::{ConversationKey, MessageId};
@@ -121,7 +115,8 @@ mod tests {
         assert_eq!(to(Destination::Work(Stage::Receipts)), "sb.receipts 0");
         assert_eq!(to(Destination::Delayed(Stage::Outbound, Duration::ZERO)), "sb.delay.outbound.5s 29");
         assert_eq!(to(Destination::Delayed(Stage::Outbound, Duration::from_secs(5))), "sb.delay.outbound.5s 29");
-        assert_eq!(to(Destination::Delayed(Stage::Outbound, minute)), "sb.delay.outbound.2m 29");
+        assert_eq!(to(Destination::Delayed(Stage::Outbound, minute)), "sb.delay.outbound.30s 29");
+        assert_eq!(to(Destination::Delayed(Stage::Inbound, 59 * minute)), "sb.delay.inbound.10m 29");
         assert_eq!(to(Destination::Delayed(Stage::Inbound, 600 * minute)), "sb.delay.inbound.1h 29");
         assert_eq!(to(Destination::Dead(Stage::Receipts, Reason::new("unreadable", "no envelope"))), "sb.dead inbound");
         let unread = Outgoing { key: None, ..outgoing(Destination::Work(Stage::Outbound)) };

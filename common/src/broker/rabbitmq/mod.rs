@@ -65,8 +65,7 @@ impl RabbitMq {
     /// broker is away, or while another number of partitions is in force than `topology` has: calls then fail with a
     /// failure that names the reason, and subscriptions wait.
     ///
-    /// A message [delayed](super::Destination::Delayed) for `d` waits for the shortest of
-    /// [`super::DELAY_STEPS`] that is at least `d`, or the longest of them if `d` is longer.
+    /// A message [delayed](super::Destination::Delayed) for `d` waits for [`super::delay_step`] of `d`.
     #[must_use]
     pub fn new(urls: Vec<SecretString>, topology: Topology) -> Self {
         let consumer_id = Uuid::new_v4();

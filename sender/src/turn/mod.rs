@@ -1,0 +1,54 @@
+//! When a part may go, and where it waits until then: behind those of its conversation that are parked, until a pause is
+//! over, and at its number's rate.
+
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::message::MessageId;
+use tokio::time::Instant;
+
+use crate::parked::{Cause, Hold, Parked};
+use crate::rate::{Number, Rates};
+
+/// What waits longer is parked at the broker. RabbitMQ parks nothing for less.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A part that could go now.
+#[derive(Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) part: MessageId,
+    pub(crate) number: &'a Number,
+    /// How much of its number's sending time it takes.
+    pub(crate) cost: Duration,
+    /// The parts of its conversation that wait at the broker.
+    pub(crate) parked: &'a Parked,
+    /// How long its number sends nothing.
+    pub(crate) pause: Duration,
+}
+
+/// What `candidate` has to wait for; when it is nothing, its turn is taken.
+pub(crate) fn hold(rates: &Rates, candidate: &Candidate<'_>, now: Timestamp, steady: Instant) -> Option<Hold> {
+    let &Candidate { part, number, cost, parked, pause } = candidate;
+    let own = parked.hold_of(part, now);
+    if !pause.is_zero() {
+        rates.pause(number, pause, steady);
+    }
+    let delay = rates.take(number, part, cost, own.map(|hold| hold.delay).unwrap_or_default(), steady);
+    let cause = match own {
+        Some(hold) if hold.cause == Cause::Behind || hold.delay == delay => hold.cause,
+        _ if !pause.is_zero() => Cause::Throttle,
+        _ => Cause::Rate,
+    };
+    (!delay.is_zero()).then_some(Hold { delay, cause })
+}
+
+impl Hold {
+    /// Whether the part rests in its lane, where it may wait for `in_lane`. Never behind another one of its conversation,
+    /// which may come back to the same lane.
+    pub(crate) fn is_in_lane(&self, in_lane: Duration) -> bool {
+        self.cause != Cause::Behind && self.delay <= PATIENCE.min(in_lane)
+    }
+}
+
+#[cfg(test)]
+mod tests;
