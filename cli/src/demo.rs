@@ -82,6 +82,7 @@ impl Demo {
             account_sid: account.account_sid,
             auth_tokens: vec![account.auth_token],
             base_url: simulator.url().to_owned(),
+            api_key: None,
             messaging_service_sid: None,
         };
         let mut config = Config::embedded(directory.to_owned(), vec![integration(provider)?]);

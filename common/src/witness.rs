@@ -9,17 +9,28 @@ use crate::store::{Expect, Key, Record, Write};
 /// As long as the send ledger remembers.
 const TTL: Duration = Duration::from_secs(72 * 3600);
 
-/// Where the witness of `part` is kept: in its conversation's scope, so that it is read and written with what else is
-/// known of the part.
+/// What receipts say of `part` lies in this scope: the part's own, because a receipt may name any sender, or none.
 #[must_use]
-pub fn key(conversation: ConversationKey, part: MessageId) -> Key {
+pub fn scope(part: MessageId) -> String {
+    format!("part/{part}")
+}
+
+/// Where the witness of `part` is kept.
+#[must_use]
+pub fn key(part: MessageId) -> Key {
+    Key::new(scope(part), "witness")
+}
+
+/// Where earlier releases kept it: with the conversation that the receipt seemed to be of.
+#[must_use]
+pub fn earlier_key(conversation: ConversationKey, part: MessageId) -> Key {
     Key::new(conversation.to_hex(), format!("witness/{part}"))
 }
 
 /// Writes down that the provider took `part` under the name `provider_id`. A fact, so whatever was there may go.
 #[must_use]
-pub fn write(conversation: ConversationKey, part: MessageId, provider_id: &str) -> Write {
-    Write::put(key(conversation, part), Expect::Anything, provider_id.as_bytes().to_vec(), TTL)
+pub fn write(part: MessageId, provider_id: &str) -> Write {
+    Write::put(key(part), Expect::Anything, provider_id.as_bytes().to_vec(), TTL)
 }
 
 /// The provider's name for the part, from the record at [`key`].

@@ -10,25 +10,29 @@ use common::broker::{Decision, Handler, Outcome, Reason, Stay};
 use common::clock::Clock;
 use common::failpoint::{self, reach};
 use common::failure::{Failure, FailureKind};
-use common::integration::{Integration, Integrations, ProviderSettings, UnknownOutcome};
-use common::message::{Attempt, Body, Envelope, IntegrationId, MessageId, MessageText};
+use common::integration::{Integration, Integrations};
+use common::message::{Attempt, Body, Envelope, IntegrationId, MessageText};
 use common::ports::Ports;
-use common::providers::{self, Carrier, Sms, Trace};
+use common::providers::{self, Sms};
 use common::shutdown::Shutdown;
 use common::store::Halt;
 use tokio::time::Instant;
 
 use crate::calls::Calls;
+use crate::inquiry::{Finding, Inquiry};
 use crate::ledger::{Entry, Ledger, Mark, Place, State};
 use crate::parked::{Cause, Hold};
 use crate::pause::{Look, Pauses};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates};
+use crate::route::Route;
 use crate::segments::segments;
 use crate::turn::{self, Candidate};
 
 /// How far the clock of whoever accepted a text may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+/// How far the clocks of two hosts that send may be apart.
+const HOSTS_APART: Duration = Duration::from_secs(10 * 60);
 /// How long ago a call may have begun of which nobody knows when: the longest that parts usually stay on their way.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -42,13 +46,6 @@ pub struct Deliverer {
     calls: Calls,
     clock: Clock,
     pace: Pace,
-}
-
-/// An integration's way out.
-#[derive(Debug)]
-struct Route {
-    integration: Arc<Integration>,
-    carrier: Box<dyn Carrier>,
 }
 
 /// What came of one look at a part.
@@ -93,7 +90,7 @@ impl Deliverer {
         let place = Place::of(envelope.key(), envelope.id);
         // In a crowd nothing rests that can be parked.
         let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
-        let (call, failure) = match self.attempt(route, envelope, &place).await? {
+        let (call, failure) = match self.attempt(route, envelope, &place, stay.rested).await? {
             Attempted::Done(outcome) => {
                 self.forget(envelope);
                 return Ok(Decision::done(outcome));
@@ -129,7 +126,6 @@ impl Deliverer {
 
     /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
     async fn park(&self, envelope: &Envelope, place: &Place, hold: Hold) -> Result<Decision, Halt> {
-        self.calls.forget(envelope.id);
         let Hold { delay, cause } = hold;
         if self.ledger.park(place, hold, self.clock.now()).await? {
             metrics::counter!("switchboard_parked_total", "cause" => cause.as_str()).increment(1);
@@ -151,7 +147,13 @@ impl Deliverer {
         self.rates.forget(&number(envelope), envelope.id);
     }
 
-    async fn attempt(&self, route: &Route, envelope: &Envelope, place: &Place) -> Result<Attempted, Halt> {
+    async fn attempt(
+        &self,
+        route: &Route,
+        envelope: &Envelope,
+        place: &Place,
+        rested: Duration,
+    ) -> Result<Attempted, Halt> {
         let Body::Part(part) = &envelope.body else {
             let detail = "the message is no part of a reply";
             return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
@@ -165,26 +167,24 @@ impl Deliverer {
             media: &part.media,
             first_attempt_ago: self.first_attempt_ago(envelope, &entry),
         };
-        let witnessed = entry.witness.clone().map(Trace::Found);
-        let mut step = plan::next(self.situation(route, envelope, &entry, witnessed));
+        let mut situation = self.situation(route, envelope, &entry);
+        let mut step = plan::next(&situation);
         if step == Step::Ask {
-            // What came back early asks nobody yet.
-            if let Some(hold) = entry.parked.hold_of(envelope.id, self.clock.now()) {
-                return Ok(Attempted::Held(hold));
+            match self.find_out(route, envelope, place, &entry, &sms).await? {
+                Ok(finding) => situation.finding = Some(finding),
+                Err(attempted) => return Ok(attempted),
             }
-            match route.carrier.find(&sms, &entry.known).await {
-                Ok(trace) => step = plan::next(self.situation(route, envelope, &entry, Some(trace))),
-                Err(failure) => return Ok(Attempted::Failed(Call::Ask, failure)),
-            }
+            step = plan::next(&situation);
         }
         Ok(match step {
             Step::Drop => {
                 self.ledger.leave(place).await?;
                 Attempted::Done(Outcome::Duplicate)
             }
-            Step::Accept(provider_id) => self.accept(place, &entry, &provider_id).await?,
+            Step::Accept(provider_id) => self.accept(route, place, &entry, &provider_id).await?,
             Step::SetAside(reason) => Attempted::SetAside(reason),
-            Step::Wait(delay) => Attempted::Again(delay),
+            Step::Wait(delay) if rested.saturating_add(delay) <= self.pace.in_lane => Attempted::Again(delay),
+            Step::Wait(delay) => Attempted::Held(Hold { delay, cause: Cause::Retry }),
             Step::Ask => Attempted::Again(self.pace.quiet),
             Step::Send => match self.hold(route, envelope, &part.text, &entry, &look) {
                 Some(hold) => Attempted::Held(hold),
@@ -197,6 +197,27 @@ impl Deliverer {
                 }
             },
         })
+    }
+
+    /// What became of a call whose outcome is unknown; an error is what follows when that cannot be told now.
+    async fn find_out(
+        &self,
+        route: &Route,
+        envelope: &Envelope,
+        place: &Place,
+        entry: &Entry,
+        sms: &Sms<'_>,
+    ) -> Result<Result<Finding, Attempted>, Halt> {
+        if let Some(name) = self.ledger.witness(place).await? {
+            return Ok(Ok(Finding::Found(name)));
+        }
+        // What came back early asks nobody yet.
+        if let Some(hold) = entry.parked.hold_of(envelope.id, self.clock.now()) {
+            return Ok(Err(Attempted::Held(hold)));
+        }
+        let (carrier, ledger, quiet) = (&*route.carrier, &self.ledger, self.pace.quiet);
+        let inquiry = Inquiry { carrier, ledger, place, entry, quiet, deadline: self.pace.call };
+        Ok(inquiry.ask(sms).await?.map_err(|failure| Attempted::Failed(Call::Ask, failure)))
     }
 
     async fn send(
@@ -214,7 +235,7 @@ impl Deliverer {
             // Somebody else is at work on this part: see what they make of it.
             return Ok(Attempted::Again(self.pace.backoff.initial));
         }
-        self.called_ago(sms.part, mark);
+        self.calls.begin(sms.part, mark, Instant::now());
         // A provider may take several calls (a login, another form of the token). Together they end before anybody
         // who finds our mark stops waiting for us.
         reach(failpoint::Step::Sending);
@@ -222,7 +243,7 @@ impl Deliverer {
         let sent = tokio::time::timeout(deadline, route.send(sms)).await;
         reach(failpoint::Step::Sent);
         match sent.unwrap_or_else(|_| Err(Failure::unknown("no answer in time"))) {
-            Ok(provider_id) => self.accept(place, entry, &provider_id).await,
+            Ok(provider_id) => self.accept(route, place, entry, &provider_id).await,
             Err(failure) => {
                 if failure.kind != FailureKind::Unknown {
                     self.ledger.clear(place, mark).await?;
@@ -232,7 +253,11 @@ impl Deliverer {
         }
     }
 
-    async fn accept(&self, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Halt> {
+    async fn accept(&self, route: &Route, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Halt> {
+        if route.carrier.lists_other_conversations() {
+            // So that no part of another conversation takes this text for its own.
+            self.ledger.claim(place, provider_id).await?;
+        }
         self.ledger.accept(place, entry, provider_id, self.clock.now()).await?;
         Ok(Attempted::Done(Outcome::Accepted))
     }
@@ -245,59 +270,36 @@ impl Deliverer {
         turn::hold(&self.rates, &candidate, self.clock.now(), Instant::now())
     }
 
-    fn called_ago(&self, part: MessageId, mark: Mark) -> Duration {
-        self.calls.elapsed(part, mark, self.clock.now(), Instant::now())
-    }
-
     /// How long ago the first attempt began, at most: what the provider took before was another text.
     fn first_attempt_ago(&self, envelope: &Envelope, entry: &Entry) -> Duration {
         let State::Sending(mark) = entry.state else { return Duration::ZERO };
+        if let Some(ago) = self.calls.first_attempt_ago(envelope.id, mark, Instant::now()) {
+            return ago;
+        }
         // Where the ledger cannot be read, this at least is known.
         let earliest = envelope.accepted_at.checked_sub(CLOCK_SKEW).unwrap_or(envelope.accepted_at);
-        let (began_at, now) = (mark.first_attempt_at.max(earliest), self.clock.now());
-        if began_at > now {
-            // A clock was set, so nobody knows: rather too long.
-            return LONGEST_UNKNOWN;
-        }
-        Duration::try_from(now.duration_since(began_at)).unwrap_or_default().max(self.called_ago(envelope.id, mark))
+        let began_at = mark.first_attempt_at.max(earliest);
+        let began_at = began_at.checked_sub(HOSTS_APART).unwrap_or(began_at);
+        // A clock that differs by more was set, so how long it was cannot be told: rather too long.
+        Duration::try_from(self.clock.now().duration_since(began_at)).unwrap_or(LONGEST_UNKNOWN)
     }
 
-    fn situation<'a>(
-        &self,
-        route: &Route,
-        envelope: &Envelope,
-        entry: &'a Entry,
-        trace: Option<Trace>,
-    ) -> Situation<'a> {
+    fn situation<'a>(&self, route: &Route, envelope: &Envelope, entry: &'a Entry) -> Situation<'a> {
         Situation {
             state: &entry.state,
-            trace,
-            unknown_outcome: match &route.integration.provider {
-                ProviderSettings::Intelepeer(settings) => settings.unknown_outcome,
-                ProviderSettings::Twilio(_) => UnknownOutcome::default(),
-            },
+            finding: None,
+            has_receipts: route.carrier.has_receipts(),
+            unknown_outcome: route.integration.options.unknown_outcome,
             called_ago: match entry.state {
-                State::Sending(mark) => self.called_ago(envelope.id, mark),
+                State::Sending(mark) => self.calls.elapsed(envelope.id, mark, Instant::now()),
                 State::Untouched | State::Accepted { .. } => Duration::ZERO,
             },
             age: self.clock.age(envelope.age_counts_from()),
             times_replayed: envelope.times_replayed(),
             max_age: route.integration.options.reply_max_age,
             quiet: self.pace.quiet,
+            doubt: self.pace.doubt,
         }
-    }
-}
-
-impl Route {
-    /// Calls the provider, and counts.
-    async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure> {
-        let provider = self.integration.provider.name();
-        let started = Instant::now();
-        let sent = self.carrier.send(sms).await;
-        let outcome = sent.as_ref().map_or_else(|failure| failure.kind.as_str(), |_| Outcome::Accepted.as_str());
-        metrics::histogram!("switchboard_send_seconds", "provider" => provider).record(started.elapsed());
-        metrics::counter!("switchboard_sends_total", "provider" => provider, "outcome" => outcome).increment(1);
-        sent
     }
 }
 

@@ -53,8 +53,6 @@ pub(crate) struct Mark {
 pub(crate) struct Entry {
     /// What was done.
     pub(crate) state: State,
-    /// The provider's name for the part, if a receipt came for it whatever we noted ourselves.
-    pub(crate) witness: Option<String>,
     /// The provider's names of other texts of the conversation.
     pub(crate) known: Vec<String>,
     /// The conversation's parts that wait at the broker.
@@ -88,6 +86,7 @@ pub(crate) struct Place {
     known: Key,
     parked: Key,
     witness: Key,
+    earlier_witness: Key,
 }
 
 impl Place {
@@ -100,7 +99,8 @@ impl Place {
             part: key(&format!("part/{part}")),
             known: key("sent"),
             parked: key("parked"),
-            witness: witness::key(conversation, part),
+            witness: witness::key(part),
+            earlier_witness: witness::earlier_key(conversation, part),
         }
     }
 }
@@ -113,17 +113,42 @@ impl Ledger {
 
     /// What was done about a part.
     pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
-        let keys = [place.part.clone(), place.known.clone(), place.parked.clone(), place.witness.clone()];
-        let [record, known_record, parked_record, witness] = self.store.get(keys).await?;
+        let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
+        let [record, known_record, parked_record] = self.store.get(keys).await?;
         Ok(Entry {
             state: record.as_ref().map_or(State::Untouched, |record| decode(&record.value)),
             known: known_record.as_ref().and_then(|k| serde_json::from_slice(&k.value).ok()).unwrap_or_default(),
             parked: parked_record.as_ref().and_then(|p| serde_json::from_slice(&p.value).ok()).unwrap_or_default(),
-            witness: witness.as_ref().and_then(witness::read),
             record,
             known_record,
             parked_record,
         })
+    }
+
+    /// The provider's name for a part whose receipt came, whatever we noted ourselves.
+    pub(crate) async fn witness(&self, place: &Place) -> Result<Option<String>, Halt> {
+        for key in [&place.witness, &place.earlier_witness] {
+            let [record] = self.store.get([key.clone()]).await?;
+            if let Some(name) = record.as_ref().and_then(witness::read) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that the text which the provider calls `name` is this part, unless it is another's: then `false`.
+    pub(crate) async fn claim(&self, place: &Place, name: &str) -> Result<bool, Halt> {
+        let write = Write::put(claim_key(name), Expect::Absent, place.id.to_string(), TTL);
+        match self.store.commit(&[write]).await? {
+            Written::Applied => Ok(true),
+            Written::Conflict | Written::Unsure => self.is_free(place, name).await,
+        }
+    }
+
+    /// Whether the text which the provider calls `name` may be this part: it was not noted to be another.
+    pub(crate) async fn is_free(&self, place: &Place, name: &str) -> Result<bool, Halt> {
+        let [holder] = self.store.get([claim_key(name)]).await?;
+        Ok(holder.is_none_or(|holder| *holder.value == *place.id.to_string().as_bytes()))
     }
 
     /// Notes that a call begins, unless somebody else wrote since `entry` was read: then `false`.
@@ -198,6 +223,11 @@ impl Ledger {
         let write = Write::delete(place.part.clone(), Expect::unchanged(entry.record.as_ref()));
         self.store.commit(&[write]).await.map(drop)
     }
+}
+
+/// Where it is noted which part a text of the provider's is.
+fn claim_key(name: &str) -> Key {
+    Key::new(format!("sent/{name}"), "part")
 }
 
 /// The writes that say of a part, read as `entry`, that it is `accepted` under the name `provider_id`.

@@ -2,11 +2,13 @@
 
 mod calls;
 mod deliver;
+mod inquiry;
 mod ledger;
 mod parked;
 mod pause;
 mod plan;
 mod rate;
+mod route;
 mod segments;
 mod turn;
 

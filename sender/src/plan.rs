@@ -5,15 +5,17 @@ use std::time::Duration;
 use common::broker::Reason;
 use common::failure::Failure;
 use common::integration::UnknownOutcome;
-use common::providers::Trace;
 use common::retry::RetryPolicy;
 
-use crate::ledger::State;
+use crate::inquiry::Finding;
+use crate::ledger::{Mark, State};
 
 /// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
 const MAX_ATTEMPTS: usize = 24;
 /// No hint of a provider's parks a part longer; most replies have expired by then.
 const LONGEST_PARK: Duration = Duration::from_secs(24 * 60 * 60);
+/// While a receipt is waited for, the provider's list is read this often.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Twilio's word for a customer who opted out: <https://www.twilio.com/docs/api/errors/21610>.
 const OPTED_OUT: &str = "21610";
 
@@ -29,6 +31,8 @@ pub struct Pace {
     /// How long after a send began its outcome may still become known: the provider may not list it yet, or another
     /// sender may be making the call. Longer than `call`.
     pub quiet: Duration,
+    /// How long after a send began its receipt is waited for, where the provider lists a text that may be it.
+    pub doubt: Duration,
     /// How long one call to a provider may take.
     pub call: Duration,
 }
@@ -41,6 +45,7 @@ impl Default for Pace {
             in_lane: seconds(60),
             burst: seconds(60),
             quiet: seconds(30),
+            doubt: seconds(300),
             call: seconds(15),
         }
     }
@@ -52,10 +57,12 @@ pub(crate) struct Situation<'a> {
     /// What the ledger says.
     pub(crate) state: &'a State,
     /// What the provider said when it was asked just now.
-    pub(crate) trace: Option<Trace>,
-    /// What to do where it cannot be asked.
+    pub(crate) finding: Option<Finding>,
+    /// Whether a receipt may come that names the part.
+    pub(crate) has_receipts: bool,
+    /// What to do where the outcome stays unknown.
     pub(crate) unknown_outcome: UnknownOutcome,
-    /// How long ago the call began that the ledger speaks of; zero if it speaks of none.
+    /// How long ago the call began that the ledger speaks of, when the provider was asked; zero if it speaks of none.
     pub(crate) called_ago: Duration,
     /// How often a person replayed the part.
     pub(crate) times_replayed: usize,
@@ -65,6 +72,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) max_age: Duration,
     /// See [`Pace::quiet`].
     pub(crate) quiet: Duration,
+    /// See [`Pace::doubt`].
+    pub(crate) doubt: Duration,
 }
 
 /// The next step.
@@ -105,28 +114,35 @@ pub(crate) enum Next {
 }
 
 /// The next step. Nothing is sent while it may have been sent before, and nothing that is too old.
-pub(crate) fn next(situation: Situation<'_>) -> Step {
+pub(crate) fn next(situation: &Situation<'_>) -> Step {
     let mark = match situation.state {
         State::Accepted { .. } => return Step::Drop,
-        State::Untouched => return send(&situation),
+        State::Untouched => return send(situation),
         State::Sending(mark) => mark,
     };
-    let rest = situation.quiet.saturating_sub(situation.called_ago);
-    match situation.trace {
+    let [rest, hope] = [situation.quiet, situation.doubt].map(|wait| wait.saturating_sub(situation.called_ago));
+    match &situation.finding {
         None => Step::Ask,
-        Some(Trace::Found(name)) => Step::Accept(name),
+        Some(Finding::Found(name)) => Step::Accept(name.clone()),
+        Some(Finding::Early(delay)) => Step::Wait((*delay).max(rest)),
         // It may turn up yet, or another sender may still be waiting for the answer.
-        Some(Trace::Absent | Trace::Unaskable) if !rest.is_zero() => Step::Wait(rest),
-        Some(Trace::Absent) => send(&situation),
-        Some(Trace::Unaskable) => match situation.unknown_outcome {
-            UnknownOutcome::Resend => send(&situation),
-            // It was set aside after that call, and a person decided to send it again.
-            UnknownOutcome::DeadLetter if mark.times_replayed < situation.times_replayed => send(&situation),
-            UnknownOutcome::DeadLetter => {
-                let detail = "the send's outcome is unknown and the provider cannot be asked";
-                Step::SetAside(Reason::new("unknown_outcome", detail))
-            }
-        },
+        Some(_) if !rest.is_zero() => Step::Wait(rest),
+        Some(Finding::Absent) => send(situation),
+        Some(Finding::Unclear) if situation.has_receipts && !hope.is_zero() => Step::Wait(hope.min(LOOK_EVERY)),
+        Some(Finding::Unclear) => unknown(situation, mark, "the provider lists a text that may be this one"),
+        Some(Finding::Unsupported) => unknown(situation, mark, "the provider cannot be asked"),
+    }
+}
+
+/// What follows when the outcome of the call with this `mark` stays unknown, and `why`.
+fn unknown(situation: &Situation<'_>, mark: &Mark, why: &str) -> Step {
+    match situation.unknown_outcome {
+        UnknownOutcome::Resend => send(situation),
+        // It was set aside after that call, and a person decided to send it again.
+        UnknownOutcome::DeadLetter if mark.times_replayed < situation.times_replayed => send(situation),
+        UnknownOutcome::DeadLetter => {
+            Step::SetAside(Reason::new("unknown_outcome", format!("the send's outcome is unknown: {why}")))
+        }
     }
 }
 
@@ -168,9 +184,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::Mark;
 
     const QUIET: Duration = Duration::from_secs(30);
+    const DOUBT: Duration = Duration::from_secs(300);
     const MAX_AGE: Duration = Duration::from_secs(3600);
 
     fn at(second: i64) -> Timestamp {
@@ -185,14 +201,24 @@ mod tests {
         State::Accepted { provider_id: "SM1".to_owned(), at: at(0) }
     }
 
-    fn step(state: &State, trace: Option<Trace>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
+    fn step(state: &State, finding: Option<Finding>, now: i64, unknown_outcome: UnknownOutcome) -> Step {
         let age = Duration::from_secs(now.unsigned_abs());
         let called_ago = match state {
             State::Sending(mark) => Duration::try_from(at(now).duration_since(mark.started_at)).unwrap_or_default(),
             State::Untouched | State::Accepted { .. } => Duration::ZERO,
         };
-        let (max_age, quiet) = (MAX_AGE, QUIET);
-        next(Situation { state, trace, unknown_outcome, called_ago, age, times_replayed: 0, max_age, quiet })
+        next(&Situation {
+            state,
+            finding,
+            has_receipts: true,
+            unknown_outcome,
+            called_ago,
+            age,
+            times_replayed: 0,
+            max_age: MAX_AGE,
+            quiet: QUIET,
+            doubt: DOUBT,
+        })
     }
 
     fn name(step: &Step) -> &'static str {
@@ -209,7 +235,7 @@ mod tests {
     #[test]
     fn the_next_step_follows_from_ledger_and_provider() {
         use UnknownOutcome::{DeadLetter, Resend};
-        let found = || Some(Trace::Found("SM1".to_owned()));
+        let found = || Some(Finding::Found("SM1".to_owned()));
         let cases = [
             (State::Untouched, None, 10, Resend, "send"),
             (State::Untouched, None, 3600, Resend, "send"),
@@ -220,25 +246,32 @@ mod tests {
             (sending(5), None, 9999, DeadLetter, "ask"),
             (sending(5), found(), 10, Resend, "accept"),
             (sending(5), found(), 9999, DeadLetter, "accept"),
-            (sending(5), Some(Trace::Absent), 10, Resend, "wait"),
-            (sending(5), Some(Trace::Absent), 10, DeadLetter, "wait"),
-            (sending(5), Some(Trace::Absent), 35, DeadLetter, "send"),
-            (sending(5), Some(Trace::Absent), 3601, Resend, "expired"),
-            (sending(5), Some(Trace::Unaskable), 10, Resend, "wait"),
-            (sending(5), Some(Trace::Unaskable), 10, DeadLetter, "wait"),
-            (sending(5), Some(Trace::Unaskable), 35, Resend, "send"),
-            (sending(5), Some(Trace::Unaskable), 3601, Resend, "expired"),
-            (sending(5), Some(Trace::Unaskable), 35, DeadLetter, "unknown_outcome"),
+            (sending(5), Some(Finding::Absent), 10, Resend, "wait"),
+            (sending(5), Some(Finding::Absent), 10, DeadLetter, "wait"),
+            (sending(5), Some(Finding::Absent), 35, DeadLetter, "send"),
+            (sending(5), Some(Finding::Absent), 3601, Resend, "expired"),
+            (sending(5), Some(Finding::Early(QUIET)), 3601, DeadLetter, "wait"),
+            (sending(5), Some(Finding::Unclear), 10, DeadLetter, "wait"),
+            (sending(5), Some(Finding::Unclear), 35, Resend, "wait"),
+            (sending(5), Some(Finding::Unclear), 304, Resend, "wait"),
+            (sending(5), Some(Finding::Unclear), 305, Resend, "send"),
+            (sending(5), Some(Finding::Unclear), 305, DeadLetter, "unknown_outcome"),
+            (sending(5), Some(Finding::Unclear), 3601, Resend, "expired"),
+            (sending(5), Some(Finding::Unsupported), 10, Resend, "wait"),
+            (sending(5), Some(Finding::Unsupported), 10, DeadLetter, "wait"),
+            (sending(5), Some(Finding::Unsupported), 35, Resend, "send"),
+            (sending(5), Some(Finding::Unsupported), 3601, Resend, "expired"),
+            (sending(5), Some(Finding::Unsupported), 35, DeadLetter, "unknown_outcome"),
         ];
-        for (state, trace, now, policy, expected) in cases {
-            let case = format!("{state:?} {trace:?} {now} {policy:?}");
-            assert_eq!(name(&step(&state, trace, now, policy)), expected, "{case}");
+        for (state, finding, now, policy, expected) in cases {
+            let case = format!("{state:?} {finding:?} {now} {policy:?}");
+            assert_eq!(name(&step(&state, finding, now, policy)), expected, "{case}");
         }
     }
 
     #[test]
     fn the_quiet_time_runs_from_the_last_call() {
-        assert_eq!(step(&sending(5), Some(Trace::Absent), 15, UnknownOutcome::Resend), Step::Wait(QUIET / 3 * 2));
+        assert_eq!(step(&sending(5), Some(Finding::Absent), 15, UnknownOutcome::Resend), Step::Wait(QUIET / 3 * 2));
     }
 
     #[test]
@@ -273,28 +306,31 @@ mod tests {
         assert_eq!(next, Next::Park(LONGEST_PARK));
     }
 
-    fn trace() -> impl Strategy<Value = Option<Trace>> {
+    fn finding() -> impl Strategy<Value = Option<Finding>> {
         prop_oneof![
             Just(None),
-            Just(Some(Trace::Absent)),
-            Just(Some(Trace::Unaskable)),
-            Just(Some(Trace::Found("SM1".to_owned()))),
+            Just(Some(Finding::Absent)),
+            Just(Some(Finding::Unclear)),
+            Just(Some(Finding::Early(QUIET))),
+            Just(Some(Finding::Unsupported)),
+            Just(Some(Finding::Found("SM1".to_owned()))),
         ]
     }
 
     proptest! {
         #[test]
         fn a_part_that_may_have_been_sent_is_never_sent_unasked_nor_too_old(
-            trace in trace(), started in 0_i64..7200, now in 0_i64..7200, dead_letter in any::<bool>(),
+            finding in finding(), started in 0_i64..7200, now in 0_i64..7200, dead_letter in any::<bool>(),
         ) {
             let policy = if dead_letter { UnknownOutcome::DeadLetter } else { UnknownOutcome::Resend };
-            if step(&sending(started), trace.clone(), now, policy) == Step::Send {
-                prop_assert!(trace.is_some());
+            if step(&sending(started), finding.clone(), now, policy) == Step::Send {
+                prop_assert!(finding.is_some());
                 prop_assert!(now <= 3600);
                 prop_assert!(now - started >= 30);
-                prop_assert!(trace != Some(Trace::Unaskable) || !dead_letter);
+                prop_assert!(finding == Some(Finding::Absent) || !dead_letter);
+                prop_assert!(finding != Some(Finding::Unclear) || now - started >= 300);
             }
-            prop_assert_eq!(step(&accepted(), trace, now, policy), Step::Drop);
+            prop_assert_eq!(step(&accepted(), finding, now, policy), Step::Drop);
         }
 
         #[test]

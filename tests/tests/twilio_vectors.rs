@@ -88,6 +88,7 @@ impl Case {
             account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
             auth_tokens: self.tokens.iter().map(|token| token.as_str().into()).collect(),
             base_url: "https://api.twilio.com".to_owned(),
+            api_key: None,
             messaging_service_sid: None,
         };
         let integration = Integration {

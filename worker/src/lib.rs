@@ -40,7 +40,7 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         store: store.clone(),
         clock: ports.clock.clone(),
     };
-    let receipts = ReceiptHandler::new(store, ports.clock.clone());
+    let receipts = ReceiptHandler::new(config.integrations.clone(), store, ports.clock.clone());
     let options = |stage| RunOptions {
         concurrency: config.worker.concurrency,
         progress: ports.progress.of(stage),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::broker::{Decision, Handler, Outcome, Reason};
 use common::clock::{Clock, Timestamp};
+use common::integration::Integrations;
 use common::message::{Body, Envelope, MessageId, Receipt, ReceiptState};
+use common::providers::{OPTED_OUT, receipt_class};
 use common::store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
 use common::witness;
 use serde::{Deserialize, Serialize};
@@ -20,12 +22,13 @@ const CONTENTION_DELAY: Duration = Duration::from_secs(5);
 
 /// Records receipts.
 pub(crate) struct ReceiptHandler {
+    integrations: Integrations,
     store: PatientStore,
     clock: Clock,
 }
 
-/// The last word on a part.
-#[derive(Debug, Serialize, Deserialize)]
+/// What receipts said of a text so far: each adds what the others did not know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     schema: u16,
     state: ReceiptState,
@@ -35,38 +38,72 @@ struct State {
 }
 
 impl ReceiptHandler {
-    /// Records receipts in `store`.
-    pub(crate) fn new(store: PatientStore, clock: Clock) -> Self {
-        Self { store, clock }
+    /// Records the receipts of `integrations` in `store`.
+    pub(crate) fn new(integrations: Integrations, store: PatientStore, clock: Clock) -> Self {
+        Self { integrations, store, clock }
     }
 
     async fn record(&self, envelope: &Envelope, receipt: &Receipt) -> Result<Decision, Halt> {
-        // The derived id has a bounded length; the provider's has whatever it likes.
-        let id = MessageId::of_provider(&envelope.integration, &receipt.provider_message_id);
-        let key = Key::new(envelope.key().to_hex(), format!("receipt/{id}"));
+        let key = key(envelope, receipt);
         for _ in 0..MAX_CONFLICTS {
             let [record] = self.store.get([key.clone()]).await?;
-            if record.as_ref().and_then(read).is_some_and(|known| known.state >= receipt.state) {
+            let known = record.as_ref().and_then(read);
+            let state = merge(known.as_ref(), receipt, self.clock.now());
+            if known.as_ref() == Some(&state) {
                 return Ok(Decision::done(Outcome::Duplicate));
             }
-            let state = State {
-                schema: 1,
-                state: receipt.state,
-                code: receipt.code.clone(),
-                part: receipt.part,
-                at: self.clock.now(),
-            };
             // Strings, numbers and enums: serialising cannot fail.
             let value = serde_json::to_vec(&state).unwrap_or_default();
             let mut writes = vec![Write::put(key.clone(), Expect::unchanged(record.as_ref()), value, TTL)];
-            writes.extend(receipt.part.map(|part| witness::write(envelope.key(), part, &receipt.provider_message_id)));
+            writes.extend(receipt.part.map(|part| witness::write(part, &receipt.provider_message_id)));
             if self.store.commit(&writes).await? == Written::Applied {
                 metrics::counter!("switchboard_receipts_total", "state" => name(receipt.state)).increment(1);
+                self.tell_failure(envelope, known.as_ref(), &state);
                 return Ok(Decision::done(Outcome::Recorded));
             }
         }
         Ok(Decision::retry_after(CONTENTION_DELAY))
     }
+
+    /// Counts and logs that a text that the provider had accepted did not arrive, and again when the reason comes later.
+    fn tell_failure(&self, envelope: &Envelope, known: Option<&State>, state: &State) {
+        let failed = |state: &State| (state.state == ReceiptState::Failed).then(|| state.code.clone());
+        let Some(code) = failed(state).filter(|code| known.and_then(failed).as_ref() != Some(code)) else { return };
+        let integration = &envelope.integration;
+        let provider = self.integrations.get(integration).map(|one| one.provider.name());
+        let class = provider.map_or("other", |provider| receipt_class(provider, code.as_deref()));
+        metrics::counter!("switchboard_undelivered_total", "integration" => integration.to_string(), "class" => class)
+            .increment(1);
+        let message = state.part.unwrap_or(envelope.id);
+        let code = code.unwrap_or_default();
+        if class == OPTED_OUT {
+            tracing::info!(message.id = %message, integration.id = %integration, code, "a customer opted out, says the provider");
+        } else {
+            tracing::warn!(message.id = %message, integration.id = %integration, code, class, "a text that the provider took did not arrive");
+        }
+    }
+}
+
+/// Where the state of the text that `receipt` speaks of is kept. Its ends play no part: they may differ from one receipt
+/// to the next.
+fn key(envelope: &Envelope, receipt: &Receipt) -> Key {
+    // The derived id has a bounded length; the provider's has whatever it likes.
+    let id = MessageId::of_provider(&envelope.integration, &receipt.provider_message_id);
+    let scope = receipt.part.map_or_else(|| format!("text/{id}"), witness::scope);
+    Key::new(scope, format!("receipt/{id}"))
+}
+
+/// What is known after `receipt`: the furthest state, and a code and a part once they were told.
+fn merge(known: Option<&State>, receipt: &Receipt, now: Timestamp) -> State {
+    let told = State { schema: 1, state: receipt.state, code: receipt.code.clone(), part: receipt.part, at: now };
+    let Some(known) = known else { return told };
+    let merged = State {
+        state: known.state.max(told.state),
+        code: known.code.clone().or(told.code),
+        part: known.part.or(told.part),
+        ..known.clone()
+    };
+    if merged == *known { merged } else { State { at: now, ..merged } }
 }
 
 fn read(record: &Record) -> Option<State> {
@@ -106,7 +143,8 @@ mod tests {
 
     fn handler() -> ReceiptHandler {
         let store = Arc::new(EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system()));
-        ReceiptHandler::new(PatientStore::new(store, Shutdown::new(Duration::ZERO)), Clock::system())
+        let integrations = Integrations::default();
+        ReceiptHandler::new(integrations, PatientStore::new(store, Shutdown::new(Duration::ZERO)), Clock::system())
     }
 
     fn receipt(of: &str, state: ReceiptState) -> Envelope {
@@ -159,8 +197,39 @@ mod tests {
         let Body::Receipt(receipt) = &mut sent.body else { unreachable!() };
         receipt.part = Some(part);
         handler.handle(&mut sent).await;
-        let [record] = handler.store.get([witness::key(sent.key(), part)]).await.unwrap();
+        let [record] = handler.store.get([witness::key(part)]).await.unwrap();
         assert_eq!(record.as_ref().and_then(witness::read).as_deref(), Some("SM1"));
+    }
+
+    #[tokio::test]
+    async fn t4_receipts_of_one_part_are_one_record_whatever_their_ends_are() {
+        let handler = handler();
+        let mut sent = receipt("SM1", ReceiptState::Sent);
+        let part = sent.id.derive("part/0");
+        for (ours, expected) in [("+17205550100", "recorded"), ("+17205550177", "duplicate"), ("unknown", "duplicate")]
+        {
+            sent.conversation.ours = Address::parse(ours).unwrap();
+            let Body::Receipt(receipt) = &mut sent.body else { unreachable!() };
+            receipt.part = Some(part);
+            let Settlement::Done(outcome) = handler.handle(&mut sent).await.settlement else { panic!("not done") };
+            assert_eq!(outcome.as_str(), expected, "{ours}");
+        }
+    }
+
+    #[test]
+    fn t8_a_code_fills_in_what_an_earlier_receipt_did_not_say() {
+        let at = Timestamp::UNIX_EPOCH;
+        let told = |code: Option<&str>| Receipt {
+            provider_message_id: "SM1".into(),
+            part: None,
+            state: ReceiptState::Failed,
+            code: code.map(str::to_owned),
+        };
+        let failed = merge(None, &told(None), at);
+        assert_eq!((failed.state, failed.code.as_deref()), (ReceiptState::Failed, None));
+        let known = merge(Some(&failed), &told(Some("30003")), at);
+        assert_eq!(known.code.as_deref(), Some("30003"));
+        assert_eq!(merge(Some(&known), &told(None), at), known, "nothing is forgotten");
     }
 
     #[tokio::test]
@@ -172,17 +241,40 @@ mod tests {
         assert!(matches!(decision.settlement, Settlement::DeadLetter(reason) if reason.name == "misrouted"));
     }
 
+    fn any_receipt() -> impl Strategy<Value = Receipt> {
+        let state = prop::sample::select(STATES.as_slice());
+        (state, any::<bool>(), any::<bool>()).prop_map(|(state, has_code, has_part)| Receipt {
+            provider_message_id: "SM1".into(),
+            part: has_part.then(|| MessageId::of_provider(&IntegrationId::parse("support").unwrap(), "SM0")),
+            state,
+            code: has_code.then(|| "30003".to_owned()),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn t8_receipts_add_up_to_the_same_in_any_order(
+            (receipts, shuffled) in prop::collection::vec(any_receipt(), 1..8)
+                .prop_flat_map(|receipts| (Just(receipts.clone()), Just(receipts).prop_shuffle())),
+        ) {
+            let merged = |receipts: &[Receipt]| receipts.iter().fold(None, |known: Option<State>, receipt| {
+                Some(merge(known.as_ref(), receipt, Timestamp::UNIX_EPOCH))
+            });
+            let state = merged(&receipts).unwrap();
+            prop_assert_eq!(Some(state.state), receipts.iter().map(|receipt| receipt.state).max());
+            prop_assert_eq!(state.code.is_some(), receipts.iter().any(|receipt| receipt.code.is_some()));
+            prop_assert_eq!(state.part.is_some(), receipts.iter().any(|receipt| receipt.part.is_some()));
+            prop_assert_eq!(Some(state), merged(&shuffled));
+        }
+    }
+
+    const STATES: [ReceiptState; 5] =
+        [ReceiptState::Queued, ReceiptState::Sent, ReceiptState::Failed, ReceiptState::Delivered, ReceiptState::Read];
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn only_receipts_that_lead_forward_are_news(order in prop::collection::vec(0_usize..5, 1..12)) {
-            const STATES: [ReceiptState; 5] = [
-                ReceiptState::Queued,
-                ReceiptState::Sent,
-                ReceiptState::Failed,
-                ReceiptState::Delivered,
-                ReceiptState::Read,
-            ];
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (handler, mut furthest) = (handler(), None);

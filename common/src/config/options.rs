@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::integration::{Options, ProviderSettings};
+use crate::integration::{Options, ProviderSettings, UnknownOutcome};
 
 use super::entry::Entry;
 use super::reader::Section;
@@ -13,6 +13,10 @@ type IsIdle = fn(&Options) -> bool;
 /// Options that this release accepts without effect.
 const WITHOUT_EFFECT: [(&str, IsIdle); 2] =
     [("notify_on_session_timeout", |options| options.notify_on_session_timeout), ("mms", |options| options.mms)];
+
+/// What may be done with a send whose outcome stays unknown.
+pub(super) const UNKNOWN_OUTCOMES: [(&str, UnknownOutcome); 2] =
+    [("resend", UnknownOutcome::Resend), ("dead_letter", UnknownOutcome::DeadLetter)];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,6 +48,10 @@ pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>
             .take("max_part_chars")
             .and_then(|entry| entry.integer(1..=1600))
             .unwrap_or(defaults.max_part_chars),
+        unknown_outcome: section
+            .take("unknown_outcome")
+            .and_then(|entry| entry.choice(&UNKNOWN_OUTCOMES))
+            .unwrap_or(defaults.unknown_outcome),
     };
     for (key, is_idle) in set {
         if is_idle(&options) {

@@ -2,9 +2,10 @@
 
 use secrecy::SecretString;
 
-use crate::integration::{IntelepeerAuth, IntelepeerSettings, ProviderSettings, TwilioSettings, UnknownOutcome};
+use crate::integration::{IntelepeerAuth, IntelepeerSettings, ProviderSettings, TwilioApiKey, TwilioSettings};
 
 use super::entry::Entry;
+use super::options::UNKNOWN_OUTCOMES;
 use super::reader::Section;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,12 +50,27 @@ fn twilio(mut section: Section<'_>) -> Option<TwilioSettings> {
     let account = "`AC` and 32 hexadecimal digits";
     let account_sid = section.require("account_sid", account).and_then(|entry| sid(entry, "AC", account));
     let auth_tokens = secrets(&mut section, "auth_token", "the account's auth token, or a list, newest first");
+    let api_key = api_key(&mut section);
     let base_url = section.take("base_url").and_then(Entry::server);
     let service = "`MG` and 32 hexadecimal digits";
     let messaging_service_sid = section.take("messaging_service_sid").and_then(|entry| sid(entry, "MG", service));
     section.finish();
     let settings = TwilioSettings::new(account_sid?, auth_tokens);
-    Some(TwilioSettings { base_url: base_url.unwrap_or(settings.base_url), messaging_service_sid, ..settings })
+    let base_url = base_url.unwrap_or(settings.base_url);
+    Some(TwilioSettings { api_key, base_url, messaging_service_sid, ..settings })
+}
+
+fn api_key(section: &mut Section<'_>) -> Option<TwilioApiKey> {
+    let key = "`SK` and 32 hexadecimal digits";
+    let sid = section.take("api_key_sid").map(|entry| sid(entry, "SK", key));
+    let secret = section.take("api_key_secret").map(Entry::secret);
+    let missing = match (&sid, &secret) {
+        (Some(_), None) => "api_key_secret",
+        (None, Some(_)) => "api_key_sid",
+        (Some(_), Some(_)) | (None, None) => return Some(TwilioApiKey { sid: sid??, secret: secret?? }),
+    };
+    section.place.key(missing).problem("is missing", "api_key_sid and api_key_secret, or neither", "add the other one");
+    None
 }
 
 fn sid(entry: Entry<'_>, prefix: &str, expected: &str) -> Option<String> {
@@ -70,8 +86,7 @@ fn intelepeer(mut section: Section<'_>) -> Option<IntelepeerSettings> {
     let auth = intelepeer_auth(&mut section);
     let base_url = section.take("base_url").and_then(Entry::server);
     let login_url = section.take("login_url").and_then(Entry::server);
-    let outcomes = [("resend", UnknownOutcome::Resend), ("dead_letter", UnknownOutcome::DeadLetter)];
-    let unknown_outcome = section.take("unknown_outcome").and_then(|entry| entry.choice(&outcomes));
+    let unknown_outcome = section.take("unknown_outcome").and_then(|entry| entry.choice(&UNKNOWN_OUTCOMES));
     section.finish();
     let settings = IntelepeerSettings::new(account_secrets, auth?);
     Some(IntelepeerSettings {

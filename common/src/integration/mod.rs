@@ -14,7 +14,9 @@ pub use assistant::{
     AssistantAuth, AssistantSettings, CloudPakSecret, ScriptedSettings, WatsonxLocation, WatsonxSettings,
 };
 pub use options::Options;
-pub use provider::{IntelepeerAuth, IntelepeerSettings, ProviderSettings, TwilioSettings, UnknownOutcome};
+pub use provider::{
+    IntelepeerAuth, IntelepeerSettings, ProviderSettings, TwilioApiKey, TwilioSettings, UnknownOutcome,
+};
 
 /// One integration's settings.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ProviderSettings;
+use super::{ProviderSettings, UnknownOutcome};
 
 /// An integration's options; see the configuration reference for each default.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,13 +27,20 @@ pub struct Options {
     pub mms: bool,
     /// How many characters a part may have, 1 to 1600.
     pub max_part_chars: u16,
+    /// What to do with a send whose outcome stays unknown.
+    pub unknown_outcome: UnknownOutcome,
 }
 
 impl Options {
-    /// The defaults for a provider: media is sent as MMS where the provider can.
+    /// The defaults for a provider: media is sent as MMS where the provider can, and what IntelePeer's section says of
+    /// an unknown outcome holds unless the options say more.
     #[must_use]
     pub fn for_provider(provider: &ProviderSettings) -> Self {
-        Self { mms: matches!(provider, ProviderSettings::Twilio(_)), ..Self::default() }
+        let (mms, unknown_outcome) = match provider {
+            ProviderSettings::Twilio(_) => (true, UnknownOutcome::default()),
+            ProviderSettings::Intelepeer(settings) => (false, settings.unknown_outcome),
+        };
+        Self { mms, unknown_outcome, ..Self::default() }
     }
 }
 
@@ -50,6 +57,7 @@ impl Default for Options {
             allowed_country_codes: Vec::new(),
             mms: true,
             max_part_chars: 1600,
+            unknown_outcome: UnknownOutcome::default(),
         }
     }
 }

@@ -27,8 +27,10 @@ impl ProviderSettings {
 pub struct TwilioSettings {
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// One or more auth tokens: webhooks signed with any of them are believed, the first one sends.
+    /// One or more auth tokens: webhooks signed with any of them are believed. The first one sends where there is no key.
     pub auth_tokens: Vec<SecretString>,
+    /// Sends and asks in the place of the auth token, which then only proves webhooks.
+    pub api_key: Option<TwilioApiKey>,
     /// The REST API, without a trailing slash; default `https://api.twilio.com`.
     pub base_url: String,
     /// Sends through this service instead of from a number.
@@ -40,8 +42,17 @@ impl TwilioSettings {
     #[must_use]
     pub fn new(account_sid: String, auth_tokens: Vec<SecretString>) -> Self {
         let base_url = "https://api.twilio.com".to_owned();
-        Self { account_sid, auth_tokens, base_url, messaging_service_sid: None }
+        Self { account_sid, auth_tokens, api_key: None, base_url, messaging_service_sid: None }
     }
+}
+
+/// A Twilio API key, <https://www.twilio.com/docs/iam/api-keys>.
+#[derive(Debug, Clone)]
+pub struct TwilioApiKey {
+    /// `SK` and 32 hexadecimal digits.
+    pub sid: String,
+    /// Its secret, which Twilio shows once.
+    pub secret: SecretString,
 }
 
 /// An IntelePeer account.

@@ -87,15 +87,24 @@ pub struct Sms<'a> {
     pub first_attempt_ago: Duration,
 }
 
-/// What the provider knows of a part whose outcome we do not know.
+/// What the provider tells of a part whose outcome we do not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trace {
-    /// It has it, under this name.
-    Found(String),
-    /// It does not have it: sending again is safe.
-    Absent,
+    /// These of its texts may be it, the oldest first; all others certainly are not.
+    Listed(Vec<Candidate>),
     /// This provider cannot be asked.
-    Unaskable,
+    Unsupported,
+}
+
+/// A text that the provider has, and that may be the one we ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The provider's name for it.
+    pub name: String,
+    /// Whether it is the same in all that identifies a text; otherwise some of that was hidden or changed.
+    pub is_same: bool,
+    /// How long ago the provider took it, by the provider's clock; `None` when that cannot be told.
+    pub age: Option<Duration>,
 }
 
 /// The provider's REST API.
@@ -107,12 +116,30 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     /// Classified once, here: see [`crate::failure::FailureKind`].
     async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure>;
 
-    /// Asks the provider whether it took a text whose outcome is unknown; `known` are the provider's names of other
-    /// texts of ours, which are never taken for this one.
+    /// Asks the provider whether it took a text whose outcome is unknown. May take several calls: give it a deadline.
     ///
     /// # Errors
     /// When it cannot be asked now.
-    async fn find(&self, sms: &Sms<'_>, known: &[String]) -> Result<Trace, Failure>;
+    async fn find(&self, sms: &Sms<'_>) -> Result<Trace, Failure>;
+
+    /// Whether receipts that name the part come for what is sent now.
+    fn has_receipts(&self) -> bool;
+
+    /// Whether what [`Carrier::find`] lists may belong to another conversation of the customer.
+    fn lists_other_conversations(&self) -> bool;
+}
+
+/// The class of a failed text whose customer opted out.
+pub const OPTED_OUT: &str = "opted_out";
+
+/// What the code of a receipt from the provider named `provider` means, in one of a few words that may become a label:
+/// the name of a [`crate::failure::FailureKind`], [`OPTED_OUT`], `none` without a code, and `other` for one that is not
+/// known.
+#[must_use]
+pub fn receipt_class(provider: &str, code: Option<&str>) -> &'static str {
+    let Some(code) = code else { return "none" };
+    let class = if provider == "twilio" { twilio::failure::class(code) } else { None };
+    class.unwrap_or("other")
 }
 
 /// The front door for an integration's provider. `public_url` is what the provider sees and signs.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use simulator::{Fault, Route};
+use simulator::{Fault, Route, TwilioQuirks};
 
 use crate::rig::{Rig, said};
 
@@ -52,6 +52,31 @@ async fn g3_a_text_sent_while_the_clock_was_wrong_is_found() {
         rig.skip_s(after);
         assert_eq!(rig.deliver(&mut part).await, "accepted", "{during} {after}");
         assert_eq!(rig.calls(Route::TwilioSend).len(), 1, "{during} {after}");
+    }
+}
+
+#[tokio::test]
+async fn g3_b5_two_hosts_whose_clocks_are_minutes_apart_make_one_text_of_a_call_that_one_died_in() {
+    for apart_s in [25, -25, 600, -600] {
+        for fault in [Fault::DropAfter, Fault::status(500)] {
+            let mut rig = Rig::twilio().await;
+            rig.pace.quiet = Duration::from_millis(1500);
+            rig.simulator.set_twilio_quirks(TwilioQuirks { list_lag_ms: 700, ..TwilioQuirks::default() });
+            rig.simulator.fail(Route::TwilioSend, fault.clone());
+            let (mut part, mut lost) = (rig.part(0, "hi"), rig.part(0, "hi"));
+            let called = rig.simulator.wait_for(|simulator| {
+                simulator.requests().iter().any(|call| call.route == Some(Route::TwilioSend)).then_some(())
+            });
+            let (elsewhere, started) = (rig.deliverer_elsewhere(apart_s), tokio::time::Instant::now());
+            tokio::select! {
+                decision = elsewhere.handle(&mut lost) => panic!("{decision:?}"),
+                called = called => called.unwrap(),
+            }
+            assert_eq!(rig.deliver(&mut part).await, "accepted", "{apart_s} {fault:?}");
+            assert_eq!(rig.accepted(), ["hi"], "{apart_s} {fault:?}");
+            let was_sent_again = rig.calls(Route::TwilioSend).len() == 2;
+            assert!(!was_sent_again || started.elapsed() >= rig.pace.quiet, "{apart_s}: {:?}", started.elapsed());
+        }
     }
 }
 

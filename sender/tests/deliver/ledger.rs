@@ -143,7 +143,7 @@ async fn g3_a_receipt_that_names_the_part_settles_an_unknown_outcome_without_ask
             tokio::task::yield_now().await;
         }
         let taken = rig.simulator.messages().remove(0);
-        let write = common::witness::write(part.key(), part.id, &taken.sid);
+        let write = common::witness::write(part.id, &taken.sid);
         assert_eq!(rig.ports.store.commit(&[write]).await.unwrap(), Commit::Applied);
     };
     let (decision, ()) = tokio::join!(deliverer.handle(&mut waiting), witness);

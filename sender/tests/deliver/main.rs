@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and so may what it is made of")]
 
 mod clock;
+mod doubt;
 mod intelepeer;
 mod ledger;
 mod pause;

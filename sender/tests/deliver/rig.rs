@@ -36,12 +36,18 @@ pub(crate) struct Rig {
 impl Rig {
     /// A rig with the simulator's demo Twilio account.
     pub(crate) async fn twilio() -> Self {
-        let account = SimulatorConfig::demo().twilio;
-        let simulator = start(SimulatorConfig::demo()).await;
+        Self::twilio_with(SimulatorConfig::demo()).await
+    }
+
+    /// A rig with a Twilio account.
+    pub(crate) async fn twilio_with(config: SimulatorConfig) -> Self {
+        let account = config.twilio.clone();
+        let simulator = start(config).await;
         let settings = TwilioSettings {
             account_sid: account.account_sid,
             auth_tokens: vec![account.auth_token],
             base_url: simulator.url().to_owned(),
+            api_key: None,
             messaging_service_sid: None,
         };
         Self::new(simulator, ProviderSettings::Twilio(settings))
@@ -65,9 +71,9 @@ impl Rig {
         let integration = Integration {
             id: IntegrationId::parse("support").unwrap(),
             numbers: Vec::new(),
+            options: Options::for_provider(&provider),
             provider,
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
-            options: Options::default(),
         };
         let (database, skipped_s) = (Database::in_memory().unwrap(), Arc::new(AtomicI64::new(0)));
         let clock = {
@@ -84,6 +90,7 @@ impl Rig {
             in_lane: Duration::from_secs(5),
             burst: Duration::from_secs(60),
             quiet: Duration::from_millis(100),
+            doubt: Duration::from_secs(60),
             call: Duration::from_secs(5),
         };
         let shutdown = Shutdown::new(Duration::from_secs(5));
@@ -115,6 +122,20 @@ impl Rig {
         InLane { deliverer: deliverer.unwrap(), shutdown: self.shutdown.clone() }
     }
 
+    /// A process on another host, whose clock is this far ahead of ours, or behind.
+    pub(crate) fn deliverer_elsewhere(&self, ahead_s: i64) -> InLane {
+        let here = self.ports.clock.clone();
+        let clock = Clock::from_fn(move || {
+            let ahead_ns = i128::from(ahead_s) * 1_000_000_000;
+            Timestamp::from_nanosecond(here.now().as_nanosecond() + ahead_ns).unwrap()
+        });
+        let integrations: Integrations = [self.integration.clone()].into_iter().collect();
+        let ports = Ports { clock, ..self.ports.clone() };
+        let public_url = Some("https://sms.example.com");
+        let deliverer = Deliverer::new(&integrations, public_url, &ports, self.shutdown.clone(), self.pace);
+        InLane { deliverer: deliverer.unwrap(), shutdown: self.shutdown.clone() }
+    }
+
     /// The `index`th part of a reply, with these words.
     pub(crate) fn part(&self, index: u16, words: &str) -> Envelope {
         let turn = MessageId::of_provider(&self.integration.id, "SM-of-the-customer");
@@ -139,6 +160,16 @@ impl Rig {
     /// Delivers as a fresh process would, and says in a word or two what was decided.
     pub(crate) async fn deliver(&self, envelope: &mut Envelope) -> String {
         said(&self.deliverer().handle(envelope).await)
+    }
+
+    /// Sends a text through the account without a sender of ours: somebody else's program.
+    pub(crate) async fn send_beside(&self, form: &[(&str, &str)]) {
+        let ProviderSettings::Twilio(settings) = &self.integration.provider else { panic!("not Twilio") };
+        let url = format!("{}/2010-04-01/Accounts/{}/Messages.json", settings.base_url, settings.account_sid);
+        let token = "simulated-twilio-token";
+        let client = common::http::client(Duration::from_secs(5)).unwrap();
+        let answer = client.post(url).basic_auth(&settings.account_sid, Some(token)).form(form).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 201);
     }
 
     /// The words that the provider accepted, in order.

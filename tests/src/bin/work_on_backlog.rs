@@ -45,6 +45,7 @@ fn config(directory: &Path, broker: &str, prefix: &str) -> Config {
         account_sid: "AC00000000000000000000000000000000".to_owned(),
         auth_tokens: vec!["backlog".into()],
         base_url: "http://127.0.0.1:9".to_owned(),
+        api_key: None,
         messaging_service_sid: None,
     };
     let integration = Integration {

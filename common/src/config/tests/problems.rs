@@ -151,6 +151,42 @@ fn mistakes_about_an_integration_are_named() {
 }
 
 #[test]
+fn t11_half_an_api_key_is_named_and_its_secret_is_not_shown() {
+    let (sid, secret) = ("api_key_sid = \"SK0123456789abcdef0123456789abcdef\"", "api_key_secret = \"hunter2hunter2\"");
+    let with = |lines: &str| WHOLE.replacen("auth_token = ", &format!("{lines}\nauth_token = "), 1);
+    let key = |config: &Config| match &config.integrations.iter().next().unwrap().provider {
+        crate::integration::ProviderSettings::Twilio(settings) => settings.api_key.clone(),
+        crate::integration::ProviderSettings::Intelepeer(_) => None,
+    };
+    let config = Config::from_toml(&with(&format!("{sid}\n{secret}")), &whole_environment()).unwrap();
+    assert_eq!(key(&config).unwrap().sid, "SK0123456789abcdef0123456789abcdef");
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(key(&Config::from_toml(WHOLE, &whole_environment()).unwrap()).is_none());
+    let to = |lines: &str| format!("{lines}\nauth_token = ");
+    assert_problem("auth_token = ", &to(sid), "integrations[0].twilio.api_key_secret: is missing", "add the other one");
+    assert_problem("auth_token = ", &to(secret), "integrations[0].twilio.api_key_sid: is missing", "add the other one");
+    let wrong = to(&format!("api_key_sid = \"AC0123456789abcdef0123456789abcdef\"\n{secret}"));
+    assert_problem("auth_token = ", &wrong, "integrations[0].twilio.api_key_sid", "`SK` and 32");
+}
+
+#[test]
+fn b4_what_to_do_with_an_unknown_outcome_is_an_option_of_every_provider() {
+    use crate::integration::UnknownOutcome::{DeadLetter, Resend};
+    let read = |text: &str| {
+        let config = Config::from_toml(text, &whole_environment()).unwrap_or_else(|problems| panic!("{problems}"));
+        config.integrations.iter().next().unwrap().options.unknown_outcome
+    };
+    let option = |text: &str, value: &str| {
+        text.replacen("[integrations.options]", &format!("[integrations.options]\nunknown_outcome = \"{value}\""), 1)
+    };
+    let section = intelepeer().replacen("account_secret = ", "unknown_outcome = \"dead_letter\"\naccount_secret = ", 1);
+    assert_eq!(read(WHOLE), Resend);
+    assert_eq!(read(&option(WHOLE, "dead_letter")), DeadLetter);
+    assert_eq!(read(&section), DeadLetter, "where it stood before");
+    assert_eq!(read(&option(&section, "resend")), Resend, "the option wins");
+}
+
+#[test]
 fn mistakes_about_intelepeer_are_named() {
     let account = "integrations[0].intelepeer";
     assert_problem(

@@ -113,7 +113,15 @@ impl Carrier for IntelepeerCarrier {
         queued.map(|message| message.refid).ok_or_else(|| Failure::unknown("IntelePeer's answer cannot be read"))
     }
 
-    async fn find(&self, _sms: &Sms<'_>, _known: &[String]) -> Result<Trace, Failure> {
-        Ok(Trace::Unaskable)
+    async fn find(&self, _sms: &Sms<'_>) -> Result<Trace, Failure> {
+        Ok(Trace::Unsupported)
+    }
+
+    fn has_receipts(&self) -> bool {
+        false
+    }
+
+    fn lists_other_conversations(&self) -> bool {
+        false
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::super::OPTED_OUT;
 use super::super::answer::Answer;
 use crate::failure::{Failure, FailureKind};
 
@@ -38,6 +39,22 @@ const CODES: &[(&[u32], FailureKind, &str)] = &[
 /// Codes after which only a longer wait helps, and how long.
 const WAITS: &[(&[u32], Duration)] =
     &[(&[21611, 30001], QUEUE_FULL), (&[14107, 30017, 30022, 63017, 63018], MINUTE), (&[30023, 30027], DAILY_CAP)];
+
+/// Codes that only receipts tell: the phone was off, or the carrier could not say why. The same text may arrive later.
+const UNREACHED: [u32; 5] = [30003, 30008, 30036, 30410, 30450];
+const OPTED_OUT_CODE: u32 = 21610;
+
+/// What the code of a receipt means, in a word that may become a label; `None` for a code that is not listed.
+pub(in super::super) fn class(code: &str) -> Option<&'static str> {
+    let code = code.parse().ok()?;
+    if code == OPTED_OUT_CODE {
+        return Some(OPTED_OUT);
+    }
+    if UNREACHED.contains(&code) {
+        return Some(FailureKind::Transient.as_str());
+    }
+    CODES.iter().find(|(codes, ..)| codes.contains(&code)).map(|(_, kind, _)| kind.as_str())
+}
 
 /// What an answer other than success means.
 pub(super) fn of_answer(answer: &Answer) -> Failure {

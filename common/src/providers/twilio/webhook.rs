@@ -9,6 +9,9 @@ use super::signature::Verifier;
 use crate::integration::TwilioSettings;
 use crate::message::{Address, Conversation, Inbound, Media, MessageId, MessageText, Receipt, ReceiptState};
 
+/// An end that a receipt does not name.
+const UNKNOWN_END: &str = "unknown";
+
 /// Reads what Twilio posts for one account.
 #[derive(Debug)]
 pub struct TwilioWebhook {
@@ -53,16 +56,15 @@ impl Webhook for TwilioWebhook {
 
     fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal> {
         let form = self.fields(request)?;
-        let Some(state) = state(form.require("MessageStatus")?) else { return Ok(None) };
-        // A receipt speaks of a text of ours: it came from us and went to the customer.
-        let conversation = Conversation::new(number(&form, "To")?, number(&form, "From")?);
-        let receipt = Receipt {
-            provider_message_id: message_sid(&form)?,
-            part: Form::of_query(request.target).get("part")?.and_then(MessageId::parse),
-            state,
-            code: form.get("ErrorCode")?.filter(|code| is_name(code)).map(str::to_owned),
-        };
-        Ok(Some((conversation, receipt)))
+        let part = Form::of_query(request.target).get("part").ok().flatten().and_then(MessageId::parse);
+        let field = |name| form.get(name).ok().flatten().filter(|value| !value.is_empty());
+        // What names a part proves that Twilio took it, also with a status that is not known here.
+        let told = field("MessageStatus").or_else(|| field("SmsStatus")).and_then(state);
+        let Some(state) = told.or(part.map(|_| ReceiptState::Queued)) else { return Ok(None) };
+        let Ok(provider_message_id) = message_sid(&form) else { return Ok(None) };
+        let code = field("ErrorCode").filter(|code| is_name(code)).map(str::to_owned);
+        let receipt = Receipt { provider_message_id, part, state, code };
+        Ok(ends_of_receipt(&form).map(|conversation| (conversation, receipt)))
     }
 
     fn accepted(&self) -> StatusCode {
@@ -74,6 +76,13 @@ impl Webhook for TwilioWebhook {
 fn number(form: &Form<'_>, name: &str) -> Result<Address, Refusal> {
     let text = form.require(name)?;
     Address::parse(text).map_err(|_| Refusal::Unreadable(format!("the field {name} is no address")))
+}
+
+/// The ends that a receipt names: it speaks of a text of ours, which came from us and went to the customer. A messaging
+/// service may tell its sender late or in another spelling, and the ends decide nothing: a receipt is kept by its part.
+fn ends_of_receipt(form: &Form<'_>) -> Option<Conversation> {
+    let end = |name| number(form, name).or_else(|_| Address::parse(UNKNOWN_END)).ok();
+    Some(Conversation::new(end("To")?, end("From")?))
 }
 
 fn message_sid(form: &Form<'_>) -> Result<String, Refusal> {
@@ -140,6 +149,7 @@ mod tests {
             account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
             auth_tokens: vec![SecretString::from("token")],
             base_url: String::new(),
+            api_key: None,
             messaging_service_sid: None,
         };
         TwilioWebhook::new(&settings, "https://sms.example.com")
@@ -258,8 +268,34 @@ mod tests {
             let expected = Receipt { provider_message_id: "SM1".to_owned(), part: Some(part), state, code };
             assert_eq!(receipt, expected, "{status}");
         }
-        assert_eq!(receipt(&target, &[("MessageStatus", "partially_delivered")]).unwrap(), None);
-        assert!(receipt(&target, &[]).is_err(), "a receipt without a status says nothing");
+        for changes in [[("MessageStatus", "partially_delivered")].as_slice(), &[]] {
+            assert_eq!(receipt("/s", changes).unwrap(), None, "it says nothing");
+            let (_, receipt) = receipt(&target, changes).unwrap().unwrap();
+            assert_eq!(
+                (receipt.part, receipt.state),
+                (Some(part), ReceiptState::Queued),
+                "but that Twilio took the part"
+            );
+        }
+    }
+
+    #[test]
+    fn t4_a_receipt_is_read_whatever_its_ends_are() {
+        let part = MessageId::parse("5f0c3d1e-58a1-5b0e-9d3f-2f6f4a8f1c11").unwrap();
+        let target = format!("/webhooks/a/status?part={part}");
+        let ends =
+            ["+12125550177", "", "12125550100", "rcs:brand_agent", "WHATSAPP:+1 212 555 0100", "AT&T", "?", "\u{0}"];
+        for from in ends {
+            for to in ends {
+                let changes = [("From", from), ("To", to), ("MessageStatus", "sent")];
+                let (_, receipt) = receipt(&target, &changes).unwrap().unwrap();
+                assert_eq!((receipt.part, receipt.state), (Some(part), ReceiptState::Sent), "{from} {to}");
+            }
+        }
+        let mut body = form(&[("MessageStatus", "sent")]);
+        body.push_str("&From=%2B13035550198&To=x");
+        let read = with_request(&target, &body, |request| webhook().read_receipt(request)).unwrap();
+        assert_eq!(read.unwrap().1.part, Some(part), "a field that came twice");
     }
 
     #[test]

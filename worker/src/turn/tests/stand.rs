@@ -188,6 +188,7 @@ fn integration(options: Options) -> Integration {
             account_sid: "AC".into(),
             auth_tokens: vec!["t".into()],
             base_url: "http://localhost".into(),
+            api_key: None,
             messaging_service_sid: None,
         }),
         assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
