@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use common::broker::Depths;
+use common::broker::{Depths, Stage};
+use common::message::Envelope;
 use http::{Method, StatusCode};
 use simulator::SimulatorConfig;
 use tests::house::{Backend, Blueprint, House, Provider};
@@ -67,10 +68,15 @@ fn twilio_form(changes: &[(&str, Option<&str>)]) -> Vec<(String, String)> {
 }
 
 async fn post_signed(house: &House, path: &str, form: &[(String, String)]) -> Asked {
+    post_signed_with(house, path, form, &[]).await
+}
+
+async fn post_signed_with(house: &House, path: &str, form: &[(String, String)], more: &[(&str, &str)]) -> Asked {
     let token = SimulatorConfig::demo().twilio.auth_token;
     let signature = simulator::twilio::sign(&token, &format!("{}{path}", house.url), form);
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    ask(house, Method::POST, path, &[FORM, ("x-twilio-signature", &signature)], body.into_bytes()).await
+    let headers = [&[FORM, ("x-twilio-signature", &signature)], more].concat();
+    ask(house, Method::POST, path, &headers, body.into_bytes()).await
 }
 
 const MESSAGES: &str = "/webhooks/support/messages";
@@ -159,6 +165,18 @@ async fn good_requests_are_accepted_without_a_word() {
     assert_eq!(post_signed(&house, STATUS, &receipt).await.status.as_u16(), 204, "unknown news is no error");
     let depths = house.ports.broker.depths().await.unwrap();
     assert_eq!((depths.inbound, depths.receipts), (2, 1), "{depths:?}");
+}
+
+#[tokio::test]
+async fn b12_a_callers_traceparent_is_not_taken_over() {
+    let house = idle_house(Provider::Twilio).await;
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let asked = post_signed_with(&house, MESSAGES, &twilio_form(&[]), &[("traceparent", theirs)]).await;
+    assert_eq!(asked.status.as_u16(), 204);
+    let delivery = house.ports.broker.subscribe(Stage::Inbound, 1).next().await;
+    let trace = Envelope::decode(&delivery.payload).unwrap().trace;
+    assert!(trace.starts_with("00-") && trace.len() == theirs.len(), "{trace} is no traceparent");
+    assert!(!trace.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "the caller names our trace: {trace}");
 }
 
 #[tokio::test]
