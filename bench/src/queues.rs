@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use common::broker::{Stage, Topology};
+use common::broker::{Stage, Topology, is_heartbeat};
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueuePurgeOptions};
@@ -57,7 +57,9 @@ impl Queues {
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
             consumers.push(channel.basic_consume(name.as_str().into(), "".into(), options, arguments).await?);
         }
-        let mut deliveries = select_all(consumers);
+        let is_message = |delivery: &lapin::message::Delivery| !is_heartbeat(&delivery.data);
+        let mut deliveries =
+            select_all(consumers).filter(|taken| std::future::ready(taken.as_ref().map_or(true, is_message)));
         let first = timeout(deadline, deliveries.next()).await;
         let first = first.ok().flatten().with_context(|| format!("no message came to {}", stage.as_str()))??;
         channel.close(200, "done".into()).await?;

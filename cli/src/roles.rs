@@ -101,6 +101,8 @@ pub(crate) fn start(
         intake: webhooks.is_some().then(|| Arc::clone(&intake)),
         store: needs_store.then(|| ports.store.clone()),
         stages: stages.collect(),
+        clock: ports.clock.clone(),
+        dead_after: config.operations.dead_after,
     };
     let mut tasks = JoinSet::new();
     if let Some(listener) = webhooks {

@@ -1,13 +1,14 @@
 //! The ports a service is given, opened once from the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::broker::dead_letters::DeadLetters;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::rabbitmq::RabbitMq;
-use crate::broker::{Broker, Progress, Stage, Topology};
+use crate::broker::{Broker, Progress, Rhythm, Stage, Topology};
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, BrokerUrl, Config, QueueConfig, StoreUrl};
 use crate::failure::Failure;
@@ -26,6 +27,8 @@ pub struct Ports {
     pub clock: Clock,
     /// How far each stage that runs in this process got.
     pub progress: StageProgress,
+    /// How often heartbeats go through the partitions; `None` for never.
+    pub heartbeats: Option<Rhythm>,
 }
 
 /// One [`Progress`] for each stage. Cheap to clone.
@@ -54,8 +57,7 @@ impl Ports {
     /// # Errors
     /// When the embedded file cannot be opened or another process has it.
     pub fn open(config: &Config, clock: Clock) -> Result<Self, Failure> {
-        let is_embedded =
-            matches!(config.broker.url, BrokerUrl::Embedded) || matches!(config.store.url, StoreUrl::Embedded);
+        let is_embedded = is_embedded_broker(config) || matches!(config.store.url, StoreUrl::Embedded);
         let database = if is_embedded { Some(Database::open(&config.data_dir)?) } else { None };
         let broker: Arc<dyn Broker> = match (&config.broker.url, &database) {
             (BrokerUrl::Amqp(urls), _) => Arc::new(rabbitmq(urls, &config.broker)),
@@ -71,7 +73,10 @@ impl Ports {
         };
         #[cfg(feature = "failpoints")]
         let (broker, store) = (crate::failpoint::broker(broker), crate::failpoint::store(store));
-        Ok(Self { broker, store, clock, progress: StageProgress::default() })
+        // One process at a time has an embedded file, so no older release runs beside it.
+        let first_after = if is_embedded_broker(config) { Duration::ZERO } else { Rhythm::UPGRADE };
+        let heartbeats = Some(Rhythm { every: Rhythm::EVERY, first_after });
+        Ok(Self { broker, store, clock, progress: StageProgress::default(), heartbeats })
     }
 }
 
@@ -88,6 +93,10 @@ pub fn dead_letters(config: &QueueConfig, clock: Clock) -> Result<Arc<dyn DeadLe
             Arc::new(EmbeddedBroker::new(database, clock).with_max_length(config.broker.max_length))
         }
     })
+}
+
+fn is_embedded_broker(config: &Config) -> bool {
+    matches!(config.broker.url, BrokerUrl::Embedded)
 }
 
 fn rabbitmq(urls: &[SecretString], config: &BrokerConfig) -> RabbitMq {

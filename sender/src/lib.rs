@@ -34,6 +34,7 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         concurrency: config.sender.concurrency,
         progress: ports.progress.of(Stage::Outbound),
         store: Some(ports.store),
+        heartbeats: ports.heartbeats,
     };
     broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, shutdown).await;
     Ok(())

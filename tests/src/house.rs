@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{Depths, Stage};
+use common::broker::{Depths, Rhythm, Stage, Topology};
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, StoreUrl};
 use common::intake::{Intake, SpoolState};
@@ -52,6 +52,10 @@ pub struct Blueprint {
     pub options: Options,
     /// How many bytes ingress may spool.
     pub spool_limit_bytes: u64,
+    /// How often heartbeats go through the queues; `None`, so that a test may count what lies there.
+    pub heartbeats: Option<Rhythm>,
+    /// After how long a stuck stage fails liveness.
+    pub dead_after: Duration,
 }
 
 /// Where queues and records are.
@@ -115,6 +119,8 @@ impl Blueprint {
             clock,
             options,
             spool_limit_bytes: 1 << 30,
+            heartbeats: None,
+            dead_after: Duration::from_secs(600),
         }
     }
 
@@ -129,6 +135,7 @@ impl Blueprint {
         config.worker.concurrency = self.concurrency;
         config.sender.concurrency = self.concurrency;
         config.shutdown_grace = Duration::from_secs(10);
+        config.operations.dead_after = self.dead_after;
         if let Backend::Servers { amqp, redis } = &self.backend {
             config.broker.url = BrokerUrl::Amqp(amqp.iter().map(|url| url.as_str().into()).collect());
             config.store.url = StoreUrl::Redis(redis.as_str().into());
@@ -184,6 +191,7 @@ impl House {
         };
         let config = blueprint.config(directory.path(), &url, integration);
         let ports = Ports::open(&config, blueprint.clock).expect("the ports open");
+        let ports = Ports { heartbeats: blueprint.heartbeats, ..ports };
         let shutdown = Shutdown::new(config.shutdown_grace);
         let mut house = Self {
             simulator,
@@ -212,7 +220,9 @@ impl House {
             broker: Arc::clone(&self.ports.broker),
             intake: Some(Arc::clone(&self.intake)),
             store: Some(Arc::clone(&self.ports.store)),
-            stages: Vec::new(),
+            stages: Stage::ALL.map(|stage| (stage, self.ports.progress.of(stage))).into(),
+            clock: self.ports.clock.clone(),
+            dead_after: self.config.operations.dead_after,
         };
         self.roles.push(tokio::spawn(operations::serve(operations, health, shutdown)));
         self.start_ingress(ingress, ports);
@@ -285,12 +295,28 @@ impl House {
         )
     }
 
+    /// The queue of one partition of `stage`.
+    #[must_use]
+    pub fn queue(&self, stage: Stage, partition: u16) -> String {
+        Topology::new(self.config.broker.prefix.as_str(), self.config.broker.partitions).queue(stage, partition)
+    }
+
+    /// What the operations listener answers at `path`: the status and the body.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let client = common::http::client(DEADLINE).expect("a client can be made");
+        let answer = client.get(format!("{}{path}", self.operations_url)).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("it answers with text"))
+    }
+
     fn role_ports(&self) -> Ports {
         match self.config.broker.url {
             BrokerUrl::Embedded => self.ports.clone(),
             BrokerUrl::Amqp(_) => {
                 let opened = Ports::open(&self.config, self.ports.clock.clone()).expect("the ports open");
-                Ports { progress: self.ports.progress.clone(), ..opened }
+                Ports { progress: self.ports.progress.clone(), heartbeats: self.ports.heartbeats, ..opened }
             }
         }
     }

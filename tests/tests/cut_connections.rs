@@ -71,7 +71,7 @@ async fn g2_no_conversation_stops_for_good_when_connections_are_cut_while_it_is_
     let publishing = Arc::new(RabbitMq::new(vec![shared_amqp_url().into()], topology));
     let (handler, shutdown, stop) =
         (Arc::new(Seen::default()), Shutdown::new(Duration::ZERO), CancellationToken::new());
-    let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
+    let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None, heartbeats: None };
     let running = tokio::spawn(run(consuming, Stage::Inbound, handler.clone(), options, shutdown.clone()));
     let publishers: Vec<_> = (0..CONVERSATIONS)
         .map(|customer| tokio::spawn(publish(Arc::clone(&publishing), customer, stop.clone())))

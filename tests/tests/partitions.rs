@@ -111,7 +111,7 @@ impl Worker {
         let shutdown = Shutdown::new(Duration::from_secs(10));
         let broker = Arc::new(RabbitMq::new(vec![url.into()], Topology::new("share", PARTITIONS)));
         let handler = Arc::new(Turns { worker, watched: Arc::clone(watched) });
-        let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
+        let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None, heartbeats: None };
         let working = run(broker, Stage::Inbound, handler, options, shutdown.clone());
         Self { running: runtime.spawn(working), runtime, shutdown }
     }

@@ -236,7 +236,7 @@ async fn what_waits_in_a_lane_and_was_taken_back_is_not_handled_beside_whoever_h
     let (seen, mut sees) = watch::channel(Vec::new());
     let handler = Arc::new(Holding { seen, may_go_on: CancellationToken::new() });
     let shutdown = Shutdown::new(Duration::ZERO);
-    let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None };
+    let options = RunOptions { concurrency: 64, progress: Arc::default(), store: None, heartbeats: None };
     let running = tokio::spawn(run(broker.clone(), Stage::Inbound, handler.clone(), options, shutdown.clone()));
     let mut saw = async |text: &'static str| {
         let seen = sees.wait_for(|seen: &Vec<String>| seen.iter().any(|one| one == text));

@@ -80,7 +80,13 @@ impl Replies {
         let broker = Arc::new(RabbitMq::new(urls, Topology::new(prefix.as_str(), 4)));
         let store = Arc::new(RedisStore::new(&servers::shared_redis_url().into(), &prefix).unwrap());
         let clock = Clock::system();
-        let ports = Ports { broker: broker.clone(), store, clock: clock.clone(), progress: StageProgress::default() };
+        let ports = Ports {
+            broker: broker.clone(),
+            store,
+            clock: clock.clone(),
+            progress: StageProgress::default(),
+            heartbeats: None,
+        };
         let parts = (0..self.count)
             .map(|index| Outgoing::new(Destination::Work(Stage::Outbound), &self.part(index, clock.now())));
         broker.publish(&parts.collect::<Vec<_>>()).await.unwrap();
@@ -93,6 +99,7 @@ impl Replies {
             concurrency: 64,
             progress: ports.progress.of(Stage::Outbound),
             store: Some(ports.store.clone()),
+            heartbeats: None,
         };
         let sending =
             tokio::spawn(broker::run(broker, Stage::Outbound, Arc::new(deliverer), options, shutdown.clone()));

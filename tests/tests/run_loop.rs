@@ -98,7 +98,12 @@ fn start_with(
     grace: Duration,
     progress: &Arc<Progress>,
 ) -> (Shutdown, JoinHandle<()>) {
-    start_as(broker, handler, grace, RunOptions { concurrency: 8, progress: progress.clone(), store: None })
+    start_as(
+        broker,
+        handler,
+        grace,
+        RunOptions { concurrency: 8, progress: progress.clone(), store: None, heartbeats: None },
+    )
 }
 
 fn start_as(
@@ -421,7 +426,8 @@ impl Store for Counting {
 async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side_by_side() {
     let (broker, handler) = (broker(), Recorder::new(done));
     let store = Counting::with(Trouble::None);
-    let options = || RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
+    let options =
+        || RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()), heartbeats: None };
     let first: Vec<_> = (0..10).map(|customer| text_from(customer, 1, "first")).collect();
     publish(&broker, &first).await;
     let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
@@ -456,7 +462,7 @@ async fn a_suspect_is_not_tried_twice_because_the_stores_answer_was_lost() {
     publish(&broker, &[text_from(1, 1, "suspect")]).await;
     drop(lost_by_a_dead_process(&broker).await);
     handler.gate.forget_permits(1_000_000);
-    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()) };
+    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store.clone()), heartbeats: None };
     let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options);
     while handler.texts().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -473,7 +479,7 @@ async fn g4_a_panic_outside_the_handler_costs_a_conversation_nothing_but_time() 
     publish(&broker, &[text_from(1, 1, "first"), text_from(1, 2, "second")]).await;
     drop(lost_by_a_dead_process(&broker).await);
     let store = Counting::with(Trouble::PanicsOnce);
-    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store) };
+    let options = RunOptions { concurrency: 8, progress: Arc::default(), store: Some(store), heartbeats: None };
     let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options);
     await_depths(&broker, Depths::default()).await;
     stop(&shutdown, running).await;

@@ -45,6 +45,7 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         concurrency: config.worker.concurrency,
         progress: ports.progress.of(stage),
         store: Some(ports.store.clone()),
+        heartbeats: ports.heartbeats.filter(|_| stage == Stage::Inbound),
     };
     let (turn_options, receipt_options) = (options(Stage::Inbound), options(Stage::Receipts));
     let Ports { broker, .. } = ports;

@@ -1,10 +1,12 @@
 //! A message as the run loop holds it: read once, with the deliveries that its decision settles.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Delivery, Reason};
+use crate::clock::Timestamp;
 use crate::message::{ConversationKey, Envelope, IntegrationId};
 
 /// No payload is read that is larger: ingress takes far smaller webhooks, and reading takes several times the memory.
@@ -22,6 +24,8 @@ pub(super) struct Item {
     pub(super) deliveries: Vec<Delivery>,
     /// The message, or why it is not even looked at.
     pub(super) message: Result<Envelope, Reason>,
+    /// Since when each of its messages that can be read has waited: its acceptance, or its last replay.
+    pub(super) since: Vec<Timestamp>,
     /// How long it has rested here in all.
     pub(super) rested: Duration,
     /// Whether it may be what ended a process.
@@ -58,7 +62,8 @@ impl Item {
             Envelope::decode(&delivery.payload).map_err(|unreadable| Reason::new("unreadable", unreadable.to_string()))
         };
         let suspicion = if delivery.redeliveries > 0 { Suspicion::Redelivered } else { Suspicion::None };
-        Self { deliveries: vec![delivery], message, rested: Duration::ZERO, suspicion }
+        let since = message.iter().map(Envelope::age_counts_from).collect();
+        Self { deliveries: vec![delivery], message, since, rested: Duration::ZERO, suspicion }
     }
 
     pub(super) fn lane(&self) -> LaneKey {
@@ -88,8 +93,9 @@ impl Item {
                 continue;
             }
             match (&mut joined, item.message) {
-                (Some(Self { deliveries, message: Ok(first), .. }), Ok(envelope)) => {
+                (Some(Self { deliveries, message: Ok(first), since, .. }), Ok(envelope)) => {
                     first.join(envelope);
+                    since.append(&mut item.since);
                     deliveries.append(&mut item.deliveries);
                 }
                 (_, message) => joined = Some(Self { message, ..item }),
@@ -111,5 +117,33 @@ impl Load {
     pub(super) fn minus(self, other: Self) -> Self {
         let messages = self.messages.saturating_sub(other.messages);
         Self { messages, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
+
+/// Since when the messages that are held have waited, oldest first, and how many since then.
+#[derive(Debug, Default)]
+pub(super) struct Ages(BTreeMap<Timestamp, usize>);
+
+impl Ages {
+    pub(super) fn add(&mut self, since: &[Timestamp]) {
+        for since in since {
+            *self.0.entry(*since).or_default() += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, since: &[Timestamp]) {
+        for since in since {
+            let left = self.0.get_mut(since).map(|count| {
+                *count -= 1;
+                *count
+            });
+            if left == Some(0) {
+                self.0.remove(since);
+            }
+        }
+    }
+
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.0.keys().next().copied()
     }
 }

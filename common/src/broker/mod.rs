@@ -4,9 +4,11 @@
 //! [`Handler`], and only [`run()`] settles: it publishes the handler's effects, waits for confirms, then settles.
 
 mod handler;
+mod heartbeats;
 mod item;
 mod lanes;
 mod progress;
+mod room;
 mod run;
 mod suspects;
 mod topology;
@@ -25,7 +27,8 @@ use crate::failure::Failure;
 use crate::message::{ConversationKey, Envelope, MessageId};
 
 pub use handler::{Decision, Handler, Outcome, Reason, Settlement, Stay};
-pub use progress::{Held, Progress};
+pub use heartbeats::{Rhythm, is_heartbeat};
+pub use progress::{Held, Progress, Pulse};
 pub use run::{RunOptions, run};
 pub use topology::{DELAY_STEPS, Stage, Topology, delay_step};
 
@@ -146,6 +149,11 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// At most `prefetch` (at least 1) unsettled deliveries are held per partition.
     /// Returns at once, also while the broker is away; deliveries come when it is back.
     fn subscribe(&self, stage: Stage, prefetch: u16) -> Box<dyn Subscription>;
+
+    /// How many queues `stage` has, each in an order of its own.
+    fn partitions(&self, _stage: Stage) -> u16 {
+        1
+    }
 
     /// How much lies where.
     ///

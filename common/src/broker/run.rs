@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::item::{Group, Item, LaneKey, Load, Suspicion};
-use super::lanes::Lanes;
-use super::progress::Held;
+use super::heartbeats::{Beat, Heartbeats, Rhythm};
+use super::item::{Item, LaneKey, Load, Suspicion};
+use super::room::{Ended, LEAST_HELD, Room, Settled};
 use super::suspects::{Suspects, Verdict};
 use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage, Stay};
 use crate::failpoint::{Step, reach};
@@ -21,14 +21,6 @@ use crate::message::Envelope;
 use crate::retry::RetryPolicy;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-
-/// How many messages are held for each one being handled, so that a lane's next message is at hand; and at least.
-const HELD_PER_RUNNING: usize = 4;
-const LEAST_HELD: usize = 256;
-/// Nothing more is taken while payloads of this many bytes are held.
-const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
-/// The part of the messages held that may be at the head of resting lanes, as a divisor: beyond that it is crowded.
-const HELD_PER_RESTING: usize = 4;
 
 /// How long a lane rests after our own code panicked outside the handler.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -44,6 +36,9 @@ pub struct RunOptions {
     /// Where it is written down that a message is handled which may end the process; `None` writes nothing, and such a
     /// message is handed out for ever.
     pub store: Option<Arc<dyn Store>>,
+    /// How often heartbeats go through the stage's partitions; `None` sends none and settles those that come. They need
+    /// the store.
+    pub heartbeats: Option<Rhythm>,
 }
 
 /// Hands the messages of `stage` to `handler`, one at a time for each conversation, until `shutdown`; then finishes
@@ -56,11 +51,12 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let concurrency = options.concurrency.max(1);
+    let heartbeats = heartbeats(&broker, stage, &options, &shutdown);
     let mut subscription = broker.subscribe(stage, prefetch(stage, concurrency));
     let suspects = Arc::new(Suspects::new(stage, options.store, &shutdown));
     let worker = Worker { stage, handler, shutdown: shutdown.clone(), suspects };
     let mut room = Room::new(concurrency);
-    let mut running = JoinSet::new();
+    let (mut running, mut beating) = (JoinSet::new(), JoinSet::new());
     let mut has_moved = true;
     loop {
         while let Some((lane, burst)) = room.lanes.start_next(Instant::now()) {
@@ -71,12 +67,25 @@ pub async fn run(
         tokio::select! {
             () = shutdown.started() => break,
             Some(ended) = running.join_next(), if !running.is_empty() => has_moved = room.close_lane(ended),
-            delivery = subscription.next(), if room.has_room() => room.take(delivery, &*worker.handler),
+            Some(_) = beating.join_next(), if !beating.is_empty() => {}
+            delivery = subscription.next(), if room.has_room() => match Beat::read(&delivery.payload) {
+                Some(beat) => {
+                    heartbeats.iter().for_each(|heartbeats| heartbeats.met(beat));
+                    beating.spawn(worker.clone().settle_beat(delivery));
+                }
+                None => {
+                    let key = room.take(delivery, &*worker.handler);
+                    heartbeats.iter().zip(key).for_each(|(heartbeats, key)| heartbeats.passed(key));
+                }
+            },
             () = rested(room.lanes.next_due()) => {}
         }
     }
-    info!(stage = stage.as_str(), held = room.load.messages, running = running.len(), "stops taking messages");
-    let finish = async { while running.join_next().await.is_some() {} };
+    info!(stage = stage.as_str(), held = room.held().messages, running = running.len(), "stops taking messages");
+    let finish = async {
+        while running.join_next().await.is_some() {}
+        while beating.join_next().await.is_some() {}
+    };
     if tokio::time::timeout(shutdown.grace(), finish).await.is_err() {
         warn!(stage = stage.as_str(), abandoned = running.len(), "gives back messages that were still being handled");
         running.abort_all();
@@ -84,6 +93,19 @@ pub async fn run(
     }
     worker.suspects.absolve_abandoned().await;
     subscription.close().await;
+}
+
+/// Starts the heartbeats of `stage`, if there are to be any; they end with `shutdown`.
+fn heartbeats(
+    broker: &Arc<dyn Broker>,
+    stage: Stage,
+    options: &RunOptions,
+    shutdown: &Shutdown,
+) -> Option<Arc<Heartbeats>> {
+    let (store, rhythm) = (options.store.clone()?, options.heartbeats?);
+    let heartbeats = Arc::new(Heartbeats::new(stage, broker.clone(), store, rhythm, options.progress.clone()));
+    drop(tokio::spawn(heartbeats.clone().run(shutdown.clone())));
+    Some(heartbeats)
 }
 
 /// How many unsettled messages the broker may hand out of each partition. With few partitions a worker still finds enough
@@ -103,88 +125,6 @@ async fn rested(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-/// What is held, and how much may be.
-struct Room {
-    lanes: Lanes<Group, LaneKey, Item>,
-    load: Load,
-    most_messages: usize,
-}
-
-impl Room {
-    fn new(concurrency: usize) -> Self {
-        let most_messages = (concurrency * HELD_PER_RUNNING).max(LEAST_HELD);
-        Self { lanes: Lanes::new(concurrency), load: Load::default(), most_messages }
-    }
-
-    fn has_room(&self) -> bool {
-        self.load.messages < self.most_messages && self.load.bytes < MOST_HELD_BYTES
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.lanes.retrying() >= self.most_messages / HELD_PER_RESTING
-    }
-
-    fn held(&self) -> Held {
-        let Load { messages, bytes } = self.load;
-        Held { messages: messages as u64, bytes: bytes as u64, resting: self.lanes.retrying() as u64 }
-    }
-
-    fn take(&mut self, delivery: Delivery, handler: &dyn Handler) {
-        let item = Item::read(delivery);
-        self.load = self.load.plus(item.load());
-        let window = match &item.message {
-            // A suspect joins nothing: nobody else should die with it, or be set aside.
-            Ok(envelope) if item.suspicion == Suspicion::None => handler.join_window(envelope),
-            _ => Duration::ZERO,
-        };
-        self.lanes.push(item.group(), item.lane(), item, window, Instant::now());
-    }
-
-    /// Notes how a turn ended, and says whether that is progress.
-    fn close_lane(&mut self, ended: Result<Ended, JoinError>) -> bool {
-        let Ended { lane, load, item, settled } = match ended {
-            Ok(ended) => ended,
-            Err(error) => {
-                // Panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
-                error!(%error, "a message's task ended by itself");
-                return false;
-            }
-        };
-        self.load = self.load.minus(load);
-        match (settled, item) {
-            (Settled::Again { after, is_progress }, Some(item)) => {
-                self.load = self.load.plus(item.load());
-                self.lanes.again_at(lane, *item, Instant::now() + after);
-                return is_progress;
-            }
-            (Settled::GivenBack, _) => self.lanes.given_back(lane),
-            (Settled::Yes | Settled::Again { .. }, _) => self.lanes.finished(lane, Instant::now()),
-        }
-        true
-    }
-}
-
-/// A lane's turn that ended, with what it had taken.
-struct Ended {
-    lane: LaneKey,
-    load: Load,
-    /// What it worked on, if any of it was still ours.
-    item: Option<Box<Item>>,
-    settled: Settled,
-}
-
-/// Whether the deliveries are off their queue.
-enum Settled {
-    Yes,
-    GivenBack,
-    /// Not yet: to be handled again.
-    Again {
-        after: Duration,
-        /// Whether it was handled, and this is the decision.
-        is_progress: bool,
-    },
 }
 
 /// What follows from a handler's decision.
@@ -207,9 +147,9 @@ impl Worker {
     /// A lane's turn. Should our own code panic outside the handler, the messages are handled again, in their place: the
     /// ledgers know how far they came.
     async fn turn(self, lane: LaneKey, burst: Vec<Item>, is_crowded: bool) -> Ended {
-        let load = Load::of(&burst);
+        let (load, since) = (Load::of(&burst), burst.iter().flat_map(|item| item.since.clone()).collect());
         let mut item = Item::joined(burst).map(Box::new);
-        let Some(at_hand) = &mut item else { return Ended { lane, load, item, settled: Settled::Yes } };
+        let Some(at_hand) = &mut item else { return Ended { lane, load, since, item, settled: Settled::Yes } };
         let worked = AssertUnwindSafe(self.work(at_hand, is_crowded)).catch_unwind().await;
         let settled = worked.unwrap_or_else(|_| {
             error!(stage = self.stage.as_str(), "settling a message panicked; it is handled again");
@@ -217,7 +157,7 @@ impl Worker {
             at_hand.suspicion = Suspicion::None;
             Settled::Again { after: AFTER_PANIC, is_progress: false }
         });
-        Ended { lane, load, item, settled }
+        Ended { lane, load, since, item, settled }
     }
 
     /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles them
@@ -301,6 +241,11 @@ impl Worker {
                 .increment(1);
         }
         Settled::Yes
+    }
+
+    /// Settles a heartbeat: it waits for no turn, is no message that is counted, and no handler sees it.
+    async fn settle_beat(self, delivery: Delivery) {
+        self.settle(&delivery, &[]).await;
     }
 
     /// Publishes and settles, as often as it takes: the decision is made, and a broker that refuses (away, full) slows

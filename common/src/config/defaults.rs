@@ -67,6 +67,6 @@ impl Default for SenderConfig {
 
 impl Default for OperationsConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)) }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), dead_after: Duration::from_secs(600) }
     }
 }

@@ -212,4 +212,6 @@ pub struct SenderConfig {
 pub struct OperationsConfig {
     /// Where health checks and scrapers ask: keep it private.
     pub listen: SocketAddr,
+    /// `/health/live` fails once a stage has been stuck for so long.
+    pub dead_after: Duration,
 }

@@ -128,9 +128,17 @@ fn sender(mut section: Section<'_>) -> SenderConfig {
 }
 
 fn operations(mut section: Section<'_>) -> OperationsConfig {
-    let listen = section.take("listen").and_then(socket_address);
+    let defaults = OperationsConfig::default();
+    let dead_range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let config = OperationsConfig {
+        listen: section.take("listen").and_then(socket_address).unwrap_or(defaults.listen),
+        dead_after: section
+            .take("dead_after")
+            .and_then(|entry| entry.duration(dead_range))
+            .unwrap_or(defaults.dead_after),
+    };
     section.finish();
-    OperationsConfig { listen: listen.unwrap_or(OperationsConfig::default().listen) }
+    config
 }
 
 fn socket_address(entry: Entry<'_>) -> Option<SocketAddr> {

@@ -43,6 +43,10 @@ impl Broker for Broken {
         Box::new(BrokenSubscription { inner, broker: Arc::clone(&self.inner), overtaken: None })
     }
 
+    fn partitions(&self, stage: Stage) -> u16 {
+        self.inner.partitions(stage)
+    }
+
     async fn depths(&self) -> Result<Depths, Failure> {
         self.inner.depths().await
     }

@@ -47,6 +47,14 @@ impl ConversationKey {
         u16::try_from(hash % u64::from(partitions.max(1))).unwrap_or_default()
     }
 
+    /// A key of no conversation, which belongs to `partition` whenever there are more than that many.
+    #[must_use]
+    pub fn of_partition(partition: u16) -> Self {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&u64::from(partition).to_be_bytes());
+        Self(key)
+    }
+
     /// The key as 32 hexadecimal digits.
     #[must_use]
     pub fn to_hex(self) -> String {

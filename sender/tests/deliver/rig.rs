@@ -97,7 +97,7 @@ impl Rig {
         Self {
             simulator,
             integration,
-            ports: Ports { broker, store, clock, progress: StageProgress::default() },
+            ports: Ports { broker, store, clock, progress: StageProgress::default(), heartbeats: None },
             pace,
             shutdown,
             skipped_s,

@@ -83,7 +83,8 @@ async fn main() {
     let (begun, mut begins) = watch::channel(0);
     let worker = Arc::new(Worker { hangs: mode == "hang", begun });
     let (shutdown, progress) = (Shutdown::new(Duration::from_millis(1)), Arc::new(Progress::default()));
-    let options = RunOptions { concurrency: CONCURRENCY, progress: progress.clone(), store: Some(store) };
+    let options =
+        RunOptions { concurrency: CONCURRENCY, progress: progress.clone(), store: Some(store), heartbeats: None };
     let running = tokio::spawn(run(broker.clone(), Stage::Inbound, worker, options, shutdown.clone()));
     if mode == "hang" {
         begins.wait_for(|begun| *begun >= CONCURRENCY).await.unwrap();

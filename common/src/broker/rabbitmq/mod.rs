@@ -111,6 +111,10 @@ impl Broker for RabbitMq {
         Box::new(consumer.start())
     }
 
+    fn partitions(&self, stage: Stage) -> u16 {
+        self.0.topology.partitions_of(stage)
+    }
+
     async fn depths(&self) -> Result<Depths, Failure> {
         self.publisher().depths().await
     }

@@ -97,13 +97,14 @@ fn the_defaults_shown_in_the_example_are_the_defaults() {
 }
 
 /// The keys that the example shows behind `#` with their default.
-const SHOWN_DEFAULTS: [&str; 17] = [
+const SHOWN_DEFAULTS: [&str; 18] = [
     "data_dir",
     "shutdown_grace",
     "prefix",
     "partitions",
     "max_length",
     "concurrency",
+    "dead_after",
     "timeout",
     "retries",
     "retry_interval",
