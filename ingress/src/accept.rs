@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use common::broker::{Destination, Outgoing, Stage};
 use common::clock::Clock;
 use common::failpoint::{Step, reach};
 use common::integration::{Integration, Integrations};
-use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA};
-use common::providers::{Webhook, WebhookRequest, webhook};
+use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA, Unread};
+use common::providers::{Refusal, Webhook, WebhookRequest, webhook};
 use common::telemetry::new_traceparent;
 use tracing::{debug, warn};
 
@@ -85,7 +85,7 @@ impl FrontDoor {
         let door = self.doors.get(&id).ok_or(Problem::UnknownIntegration)?;
         door.webhook.verify(request)?;
         let read = match kind {
-            Kind::Message => door.read_message(request).map(Some)?,
+            Kind::Message => Some(door.read_message(request)?),
             Kind::Status => door.read_receipt(request)?,
         };
         if let Some((stage, id, conversation, body)) = read {
@@ -122,19 +122,54 @@ impl FrontDoor {
 type Read = (Stage, MessageId, Conversation, Body);
 
 impl Door {
+    /// The text; one that cannot be read is kept as it came, and becomes a dead letter.
     fn read_message(&self, request: &WebhookRequest<'_>) -> Result<Read, Problem> {
-        let (conversation, inbound) = self.webhook.read_message(request)?;
+        let (conversation, inbound) = match self.webhook.read_message(request) {
+            Err(Refusal::Unreadable(why)) => return Ok(self.unread(request, why)),
+            read => read?,
+        };
         if !self.integration.has_number(&conversation.ours) {
-            return Err(Problem::Forbidden("the number that was texted is not one of this integration's numbers"));
+            return Err(Problem::ForeignNumber(conversation.ours));
         }
         let id = MessageId::of_provider(&self.integration.id, &inbound.provider_message_id);
         Ok((Stage::Inbound, id, conversation, Body::Inbound(inbound)))
     }
 
+    fn unread(&self, request: &WebhookRequest<'_>, why: String) -> Read {
+        self.count_unreadable(Kind::Message);
+        let content = self.webhook.transcript(request);
+        // A repeated request has the same id: whoever looks sees that it is the same.
+        let id = MessageId::of_provider(&self.integration.id, &format!("unread/{content}"));
+        let content_type = request.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+        let unread = Unread {
+            why,
+            method: request.method.to_string(),
+            content_type: content_type.map(|value| String::from_utf8_lossy(value).chars().take(100).collect()),
+            content: content.into(),
+        };
+        (Stage::Inbound, id, Conversation::default(), Body::Unread(unread))
+    }
+
+    /// The receipt, if there is one in `request`. One that cannot be read tells nothing that would be worth keeping, and
+    /// is not worth asking for again.
     fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<Read>, Problem> {
-        let Some((conversation, receipt)) = self.webhook.read_receipt(request)? else { return Ok(None) };
+        let read = match self.webhook.read_receipt(request) {
+            Err(Refusal::Unreadable(why)) => {
+                self.count_unreadable(Kind::Status);
+                warn!(integration.id = %self.integration.id, why, "a delivery receipt cannot be read and is dropped");
+                return Ok(None);
+            }
+            read => read?,
+        };
+        let Some((conversation, receipt)) = read else { return Ok(None) };
         let id = receipt_id(&self.integration.id, &receipt);
         Ok(Some((Stage::Receipts, id, conversation, Body::Receipt(receipt))))
+    }
+
+    fn count_unreadable(&self, kind: Kind) {
+        let integration = self.integration.id.to_string();
+        metrics::counter!("switchboard_webhooks_unreadable_total", "integration" => integration, "kind" => kind.as_str())
+            .increment(1);
     }
 }
 

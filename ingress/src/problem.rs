@@ -4,16 +4,22 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use common::message::Address;
 use common::providers::Refusal;
 use serde_json::json;
 
-/// Why a request is not accepted. The details name no secret, no peer and nothing of the request.
+/// Why a request is not accepted. The details name no secret, no peer and nothing of the request
+/// but a masked number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
-    #[error("{0}")]
-    Unreadable(String),
+    #[error("the body broke off")]
+    BrokenOff,
     #[error("{0}")]
     Forbidden(&'static str),
+    #[error(
+        "the number that was texted, {0}, is not one of this integration's: add it to `numbers`, or point its webhook elsewhere"
+    )]
+    ForeignNumber(Address),
     #[error("there is nothing at this path")]
     NotFound,
     #[error("no integration has this id")]
@@ -33,8 +39,8 @@ pub(crate) enum Problem {
 impl Problem {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Unreadable(_) => StatusCode::BAD_REQUEST,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) | Self::ForeignNumber(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownIntegration => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -47,8 +53,9 @@ impl Problem {
     /// The problem's name in metrics and logs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "unreadable",
+            Self::BrokenOff => "broken_off",
             Self::Forbidden(_) => "forbidden",
+            Self::ForeignNumber(_) => "foreign_number",
             Self::NotFound => "not_found",
             Self::UnknownIntegration => "unknown_integration",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -64,7 +71,8 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Unproven(why) => Self::Forbidden(why),
-            Refusal::Unreadable(why) => Self::Unreadable(why),
+            // What is proven is kept, readable or not: this was met before.
+            Refusal::Unreadable(_) => Self::Forbidden("the proof cannot be read"),
         }
     }
 }

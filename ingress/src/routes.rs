@@ -46,7 +46,7 @@ async fn status(
     integration: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    answer(&front_door, integration, Kind::Status, &[Method::POST], request).await
+    answer(&front_door, integration, Kind::Status, &[Method::GET, Method::POST], request).await
 }
 
 async fn answer(
@@ -81,6 +81,6 @@ async fn read_body(body: Body) -> Result<axum::body::Bytes, Problem> {
     let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT_BYTES)).await;
     read.map_err(|_| Problem::TooSlow)?.map_err(|error| {
         let is_too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
-        if is_too_large { Problem::TooLarge } else { Problem::Unreadable("the body broke off".to_owned()) }
+        if is_too_large { Problem::TooLarge } else { Problem::BrokenOff }
     })
 }

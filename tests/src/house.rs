@@ -5,17 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::broker::dead_letters::DeadLetters;
 use common::broker::{Depths, Rhythm, Stage, Topology};
 use common::clock::Clock;
-use common::config::{BrokerUrl, Config, StoreUrl};
+use common::config::{BrokerUrl, Config, QueueConfig, StoreUrl};
 use common::intake::{Intake, SpoolState};
 use common::integration::{
     AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
 };
-use common::message::IntegrationId;
+use common::message::{Address, IntegrationId};
 use common::operations::{self, Health};
-use common::ports::{Ports, StageProgress};
+use common::ports::{self, Ports, StageProgress};
 use common::shutdown::Shutdown;
 use secrecy::ExposeSecret as _;
 use simulator::{Message, Phone, Simulator, SimulatorConfig, Text, WebhookAnswer};
@@ -36,6 +37,8 @@ pub struct Blueprint {
     pub backend: Backend,
     /// Who carries the texts.
     pub provider: Provider,
+    /// Which numbers the integration has; empty: any.
+    pub numbers: Vec<&'static str>,
     /// Who answers.
     pub assistant: Assistant,
     /// How many workers run.
@@ -111,6 +114,7 @@ impl Blueprint {
         Self {
             backend,
             provider: Provider::Twilio,
+            numbers: Vec::new(),
             assistant: Assistant::Watsonx,
             workers: 1,
             senders: 1,
@@ -184,7 +188,7 @@ impl House {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let integration = Integration {
             id: IntegrationId::parse("support").expect("it is an id"),
-            numbers: Vec::new(),
+            numbers: blueprint.numbers.iter().map(|it| Address::parse(it).expect("it is an address")).collect(),
             provider,
             assistant: assistant(blueprint.assistant, &simulator),
             options: blueprint.options.clone(),
@@ -309,6 +313,16 @@ impl House {
         let client = common::http::client(DEADLINE).expect("a client can be made");
         let answer = client.get(format!("{}{path}", self.operations_url)).send().await.expect("it answers");
         (answer.status().as_u16(), answer.text().await.expect("it answers with text"))
+    }
+
+    /// The dead letters.
+    ///
+    /// # Panics
+    /// When they cannot be reached.
+    #[must_use]
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        let config = QueueConfig { data_dir: self.config.data_dir.clone(), broker: self.config.broker.clone() };
+        ports::dead_letters(&config, self.ports.clock.clone()).expect("the dead letters open")
     }
 
     fn role_ports(&self) -> Ports {

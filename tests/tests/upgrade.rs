@@ -9,7 +9,7 @@ use common::clock::Timestamp;
 use common::failure::FailureKind;
 use common::message::{
     Address, Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, Receipt,
-    ReceiptState, Replay, SCHEMA, Unreadable,
+    ReceiptState, Replay, SCHEMA, Unread, Unreadable,
 };
 use serde_json::{Value, json};
 use simulator::Answer;
@@ -58,6 +58,15 @@ fn receipt(name: &str, part: Option<MessageId>, state: ReceiptState, code: Optio
     Body::Receipt(Receipt { provider_message_id: name.to_owned(), part, state, code: code.map(str::to_owned) })
 }
 
+fn unread() -> Body {
+    Body::Unread(Unread {
+        why: "the field From is missing".to_owned(),
+        method: "POST".to_owned(),
+        content_type: Some("application/x-www-form-urlencoded".to_owned()),
+        content: "Body=hello".into(),
+    })
+}
+
 /// What each fixture of schema 1 says.
 fn expected(name: &str) -> Envelope {
     use FailureKind::{Misconfigured, Permanent, Throttled, Transient, Unknown};
@@ -93,11 +102,13 @@ fn expected(name: &str) -> Envelope {
         "receipt_without_part" => (vec![], receipt("SM7", None, ReceiptState::Delivered, None)),
         "inbound_on_a_channel" => (vec![], Body::Inbound(inbound("SM8", "hello", vec![], vec![]))),
         "inbound_from_a_sender_id" => (vec![], Body::Inbound(inbound("SM9", "hello", vec![], vec![]))),
+        "unread" => (vec![], unread()),
         other => panic!("say what {other} holds"),
     };
     let replays = if name == "part_replayed" { replays() } else { vec![] };
     let conversation = match name {
         "inbound_on_a_channel" => conversation("rcs:+13035550199", "rcs:brand_agent"),
+        "unread" => Conversation::default(),
         "inbound_from_a_sender_id" => conversation("AT&T", "+17205550100"),
         _ => conversation("+13035550199", "+17205550100"),
     };
@@ -131,7 +142,7 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn g2_every_envelope_of_a_past_schema_is_read_and_written_again() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 10);
+    assert_eq!(fixtures.len(), 11);
     for (name, payload) in fixtures {
         let read = Envelope::decode(&payload).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(read, expected(&name), "{name}");

@@ -68,6 +68,10 @@ fn body(envelope: &Envelope, is_revealed: bool) -> Value {
             "type": "receipt", "provider_message_id": receipt.provider_message_id, "state": receipt.state,
             "part": receipt.part.map(|part| part.to_string()), "code": receipt.code,
         }),
+        Body::Unread(unread) => json!({
+            "type": "unread", "why": unread.why, "method": unread.method, "content_type": unread.content_type,
+            "content": words(&unread.content, is_revealed),
+        }),
     }
 }
 

@@ -79,7 +79,7 @@ impl Summary {
             self.reason.clone(),
             known(self.died_at.map(seconds)),
             known(message.map(|m| m.integration.clone())),
-            known(message.map(|m| m.customer.clone())),
+            known(message.map(|m| m.customer.clone()).filter(|customer| !customer.is_empty())),
             known(message.map(|m| m.conversation.chars().take(HASH_SHOWN).collect())),
             known(message.map(|m| m.attempts.to_string())),
             known(message.map(|m| m.replays.to_string())),

@@ -73,8 +73,8 @@ pub enum Outcome {
     Accepted,
     /// The ledger says it was done before.
     Duplicate,
-    /// It is not to be answered; the name of the rule says why.
-    Refused(&'static str),
+    /// It is not to be answered, by this rule.
+    Refused(RefusalRule),
     /// The receipt is recorded.
     Recorded,
 }
@@ -89,6 +89,32 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Refused(_) => "refused",
             Self::Recorded => "recorded",
+        }
+    }
+}
+
+/// The rules by which texts are not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalRule {
+    /// The number that was texted is not among the integration's.
+    Number,
+    /// The customer's country is not allowed.
+    Country,
+    /// Nobody has opened a session, and customers may not.
+    SessionNotOpen,
+    /// No text can be sent to the customer's address, such as a sender id.
+    Unanswerable,
+}
+
+impl RefusalRule {
+    /// The rule's name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Country => "country",
+            Self::SessionNotOpen => "session_not_open",
+            Self::Unanswerable => "unanswerable",
         }
     }
 }

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use crate::failure::Failure;
 use crate::message::{ConversationKey, Envelope, MessageId};
 
-pub use handler::{Decision, Handler, Outcome, Reason, Settlement, Stay};
+pub use handler::{Decision, Handler, Outcome, Reason, RefusalRule, Settlement, Stay};
 pub use heartbeats::{Rhythm, is_heartbeat};
 pub use progress::{Held, Progress, Pulse};
 pub use run::{RunOptions, run};

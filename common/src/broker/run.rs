@@ -15,7 +15,9 @@ use super::heartbeats::{Beat, Heartbeats, Rhythm};
 use super::item::{Item, LaneKey, Load, Suspicion};
 use super::room::{Ended, LEAST_HELD, Room, Settled};
 use super::suspects::{Suspects, Verdict};
-use super::{Broker, Decision, Delivery, Destination, Handler, Outgoing, Progress, Reason, Settlement, Stage, Stay};
+use super::{
+    Broker, Decision, Delivery, Destination, Handler, Outcome, Outgoing, Progress, Reason, Settlement, Stage, Stay,
+};
 use crate::failpoint::{Step, reach};
 use crate::message::Envelope;
 use crate::retry::RetryPolicy;
@@ -129,10 +131,18 @@ async fn rested(due: Option<Instant>) {
 
 /// What follows from a handler's decision.
 enum Concluded {
-    /// Publish these, then settle, with this outcome.
-    Settle(Vec<Outgoing>, &'static str),
+    /// Publish these, then settle, and count it so.
+    Settle(Vec<Outgoing>, Counted),
     Rest(Duration),
     GiveBack,
+}
+
+/// A message's end, as the metric counts it.
+#[derive(Clone, Copy)]
+struct Counted {
+    outcome: &'static str,
+    /// The rule that refused it.
+    rule: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -181,11 +191,11 @@ impl Worker {
             }
             Err(reason) => {
                 warn!(stage = self.stage.as_str(), size_bytes = payload.len(), %reason, "unreadable message dead-lettered");
-                Concluded::Settle(vec![unread(self.stage, reason.clone(), payload)], "dead")
+                Concluded::Settle(vec![unread(self.stage, reason.clone(), payload)], Counted::DEAD)
             }
         };
         let settled = match concluded {
-            Concluded::Settle(effects, outcome) => self.settle_all(&item.deliveries, effects, outcome).await,
+            Concluded::Settle(effects, counted) => self.settle_all(&item.deliveries, effects, counted).await,
             Concluded::GiveBack => Settled::GivenBack,
             Concluded::Rest(after) => {
                 item.rested = item.rested.saturating_add(after);
@@ -209,36 +219,39 @@ impl Worker {
     fn conclude(&self, envelope: &Envelope, decision: Decision) -> Concluded {
         let Decision { mut effects, settlement } = decision;
         let ids = (envelope.id, envelope.integration.as_str());
-        let outcome = match settlement {
+        let counted = match settlement {
+            Settlement::Done(Outcome::Refused(rule)) => {
+                info!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, rule = rule.as_str(), "message refused");
+                Counted { outcome: "refused", rule: Some(rule.as_str()) }
+            }
             Settlement::Done(outcome) => {
                 debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, outcome = outcome.as_str(), "message done");
-                outcome.as_str()
+                Counted::new(outcome.as_str())
             }
             Settlement::RetryAfter(delay) => {
                 debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
                 effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), envelope));
-                "parked"
+                Counted::new("parked")
             }
             Settlement::DeadLetter(reason) => {
                 warn!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, reason = reason.name, detail = reason.detail, "message dead-lettered");
                 effects.push(Outgoing::new(Destination::Dead(self.stage, reason), envelope));
-                "dead"
+                Counted::DEAD
             }
             Settlement::Rest(delay) => return Concluded::Rest(delay),
             Settlement::GiveBack => return Concluded::GiveBack,
         };
-        Concluded::Settle(effects, outcome)
+        Concluded::Settle(effects, counted)
     }
 
     /// Settles `deliveries` one after the other. The effects go with the first: should we die before the others are
     /// settled, the ledger knows them.
-    async fn settle_all(&self, deliveries: &[Delivery], mut effects: Vec<Outgoing>, outcome: &'static str) -> Settled {
+    async fn settle_all(&self, deliveries: &[Delivery], mut effects: Vec<Outgoing>, counted: Counted) -> Settled {
         for delivery in deliveries {
             if let Settled::GivenBack = self.settle(delivery, &std::mem::take(&mut effects)).await {
                 return Settled::GivenBack;
             }
-            metrics::counter!("switchboard_messages_total", "stage" => self.stage.as_str(), "outcome" => outcome)
-                .increment(1);
+            counted.count(self.stage);
         }
         Settled::Yes
     }
@@ -262,6 +275,20 @@ impl Worker {
                 () = tokio::time::sleep(delay) => {}
             }
         }
+    }
+}
+
+impl Counted {
+    const DEAD: Self = Self::new("dead");
+
+    const fn new(outcome: &'static str) -> Self {
+        Self { outcome, rule: None }
+    }
+
+    fn count(self, stage: Stage) {
+        let mut labels = vec![("stage", stage.as_str()), ("outcome", self.outcome)];
+        labels.extend(self.rule.map(|rule| ("rule", rule)));
+        metrics::counter!("switchboard_messages_total", &labels).increment(1);
     }
 }
 

@@ -107,11 +107,8 @@ fn e164(text: &str) -> Option<String> {
     let is_bare = text.len() >= 10 && text.bytes().all(|b| b.is_ascii_digit());
     let is_spelled_usually = text.chars().all(|c| matches!(c, '0'..='9' | '+' | ' ' | '-' | '(' | ')' | '.'));
     let has_plus = text.starts_with('+') && text.matches('+').count() == 1;
-    if !is_bare && !(has_plus && is_spelled_usually) {
-        return None;
-    }
     let number: String = std::iter::once('+').chain(text.chars().filter(char::is_ascii_digit)).collect();
-    is_e164(&number).then_some(number)
+    ((is_bare || (has_plus && is_spelled_usually)) && is_e164(&number)).then_some(number)
 }
 
 /// Numbering plans change faster than their metadata: shape decides here, validity is the provider's business.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Address, IntegrationId};
 
 /// The two ends of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conversation {
     /// The customer's number.
     pub customer: Address,

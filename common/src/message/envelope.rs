@@ -45,6 +45,8 @@ pub enum Body {
     Part(Part),
     /// The provider's later word on a part.
     Receipt(Receipt),
+    /// What the provider posted as a text and ingress could not read.
+    Unread(Unread),
 }
 
 /// A text from the customer.
@@ -61,6 +63,21 @@ pub struct Inbound {
     /// that the ledger can tell which of them were answered before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<Joined>,
+}
+
+/// A proven request that could not be read, kept for a person to look at. Its conversation is not known: both its ends are
+/// empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Why it could not be read; names no value.
+    pub why: String,
+    /// Its method, `GET` or `POST`.
+    pub method: String,
+    /// What its body was said to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// The query of a `GET`, else the body, without a secret; U+FFFD stands for what is no UTF-8.
+    pub content: MessageText,
 }
 
 /// A text that joined an earlier one of its burst.

@@ -1,4 +1,5 @@
-//! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, or a receipt.
+//! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, a receipt, or what could
+//! not be read.
 //! Numbers and texts have types that redact themselves in `Debug`, so no log line can leak one by accident.
 
 mod address;
@@ -11,7 +12,9 @@ mod text;
 
 pub use address::{Address, InvalidAddress};
 pub use conversation::{Conversation, ConversationKey};
-pub use envelope::{Attempt, Body, Envelope, Inbound, Joined, Media, Part, Receipt, ReceiptState, SCHEMA, Unreadable};
+pub use envelope::{
+    Attempt, Body, Envelope, Inbound, Joined, Media, Part, Receipt, ReceiptState, SCHEMA, Unread, Unreadable,
+};
 pub use id::{IntegrationId, InvalidIntegrationId, MessageId};
 pub use replay::Replay;
 pub use text::MessageText;

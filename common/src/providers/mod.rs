@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, StatusCode};
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
 use crate::integration::{Integration, ProviderSettings};
@@ -43,7 +44,7 @@ pub enum Refusal {
     /// The proof that it comes from the provider is missing or wrong.
     #[error("{0}")]
     Unproven(&'static str),
-    /// It cannot be understood.
+    /// It is proven and cannot be understood.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -53,23 +54,41 @@ pub trait Webhook: Send + Sync + fmt::Debug {
     /// Checks the proof over the raw request, in constant time.
     ///
     /// # Errors
-    /// [`Refusal::Unproven`], or [`Refusal::Unreadable`] where the proof lies in a body that cannot be read.
+    /// [`Refusal::Unproven`].
     fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal>;
 
     /// Reads a text. To be called only on verified requests.
     ///
     /// # Errors
-    /// [`Refusal::Unreadable`].
+    /// [`Refusal::Unreadable`], or [`Refusal::Unproven`] when it speaks for another account.
     fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal>;
 
     /// Reads a delivery receipt; `None` for a report that changes nothing. To be called only on verified requests.
     ///
     /// # Errors
-    /// [`Refusal::Unreadable`].
+    /// As for a text.
     fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal>;
+
+    /// What is kept of a verified request that cannot be read: its content, without a secret.
+    fn transcript(&self, request: &WebhookRequest<'_>) -> String {
+        String::from_utf8_lossy(content(request)).into_owned()
+    }
 
     /// The status that tells this provider "taken", sent without a body.
     fn accepted(&self) -> StatusCode;
+}
+
+/// What a request says: the query of a `GET`, else the body.
+fn content<'a>(request: &WebhookRequest<'a>) -> &'a [u8] {
+    match *request.method {
+        Method::GET => request.target.split_once('?').map_or("", |(_, query)| query).as_bytes(),
+        _ => request.body,
+    }
+}
+
+/// The provider's name of a message if it `is_usual`, else one made of it: it stands in logs and lists.
+fn message_name(name: &str, is_usual: fn(&str) -> bool) -> String {
+    if is_usual(name) { name.to_owned() } else { format!("sha256:{}", hex::encode(Sha256::digest(name.as_bytes()))) }
 }
 
 /// One text to send: exactly one provider call.

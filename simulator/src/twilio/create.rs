@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use super::{authorize, follow, resource};
+use super::{authorize, channel, follow, resource};
 use crate::journal::{Direction, Message, MessageState};
 use crate::route::Service;
 use crate::world::{World, fresh_hex, lock};
@@ -81,8 +81,10 @@ fn accept(world: &World, form: &Form) -> Result<Message, Refusal> {
 
 /// The number that the text leaves from.
 fn sender(world: &World, from: Option<&str>, service: Option<&str>) -> Result<String, Refusal> {
-    let ours =
-        |number: &str| number == MAGIC_SENDER || world.number(number).is_some_and(|n| n.service == Service::Twilio);
+    let ours = |number: &str| {
+        let line = channel::number_of(number);
+        number == MAGIC_SENDER || world.number(line).is_some_and(|n| n.service == Service::Twilio)
+    };
     let pool = service.map(|sid| pool(world, sid)).transpose()?;
     let Some(from) = from else {
         let missing = || Refusal::bad_request(21603, "A 'From' phone number is required.");
@@ -97,7 +99,10 @@ fn sender(world: &World, from: Option<&str>, service: Option<&str>) -> Result<St
             21606,
             format!("The From phone number {from} is not in the pool of the messaging service"),
         )),
-        _ if ours(from) => Ok(from.to_owned()),
+        _ if ours(from) || channel::is_agent(from) => Ok(from.to_owned()),
+        _ if channel::of(from).is_some() => {
+            Err(Refusal::bad_request(63007, "Twilio could not find a Channel with the specified From address"))
+        }
         _ if !is_e164(from) => Err(Refusal::bad_request(21212, format!("Invalid From Number (caller ID): {from}"))),
         _ => {
             let message = format!("The From phone number {from} is not a valid, SMS-capable number of your account");
@@ -119,7 +124,10 @@ fn receiver(world: &World, to: &str, from: &str) -> Result<(), Refusal> {
         "+15005550009" => return Err(Refusal::bad_request(21614, "'To' number is not a valid mobile number")),
         _ => {}
     }
-    if to == "+15005550001" || !(is_e164(to) || is_short_code(to)) {
+    if channel::of(to) != channel::of(from) {
+        return Err(Refusal::bad_request(21910, "Invalid From and To pair. From and To should be of the same channel"));
+    }
+    if to == "+15005550001" || !(is_e164(to) || is_short_code(to) || channel::of(to).is_some()) {
         return Err(Refusal::bad_request(21211, format!("The 'To' number {to} is not a valid phone number.")));
     }
     if to == from {

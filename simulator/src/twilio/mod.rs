@@ -2,6 +2,7 @@
 //! See <https://www.twilio.com/docs/messaging/api/message-resource>.
 
 mod account;
+mod channel;
 mod create;
 mod inbound;
 mod list;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{Decision, Outcome, Reason};
+use common::broker::{Decision, Outcome, Reason, RefusalRule};
 use common::integration::{Integration, Options};
 use common::message::{Conversation, Envelope};
 
@@ -26,17 +26,27 @@ impl TurnHandler {
         if let Some(reason) = expired(self.clock.age(envelope.age_counts_from()), options) {
             return Err(Decision::dead_letter(reason));
         }
-        if !integration.has_number(&envelope.conversation.ours) {
-            return Err(Decision::done(Outcome::Refused("number")));
+        match refusal(envelope, integration, has_session) {
+            Some(rule) => Err(Decision::done(Outcome::Refused(rule))),
+            None => Ok((integration, assistant)),
         }
-        if !is_allowed_country(&envelope.conversation, options) {
-            return Err(Decision::done(Outcome::Refused("country")));
-        }
-        if !options.initiate_from_inbound && !has_session {
-            return Err(Decision::done(Outcome::Refused("session_not_open")));
-        }
-        Ok((integration, assistant))
     }
+}
+
+/// The rule by which `envelope` is not answered.
+fn refusal(envelope: &Envelope, integration: &Integration, has_session: bool) -> Option<RefusalRule> {
+    let Conversation { customer, ours } = &envelope.conversation;
+    let options = &integration.options;
+    if !integration.has_number(ours) {
+        return Some(RefusalRule::Number);
+    }
+    if !customer.is_answerable() {
+        return Some(RefusalRule::Unanswerable);
+    }
+    if !is_allowed_country(&envelope.conversation, options) {
+        return Some(RefusalRule::Country);
+    }
+    (!options.initiate_from_inbound && !has_session).then_some(RefusalRule::SessionNotOpen)
 }
 
 fn expired(age: Duration, options: &Options) -> Option<Reason> {

@@ -104,8 +104,9 @@ impl TurnHandler {
     }
 
     async fn try_turn(&self, envelope: &mut Envelope, found: &Found) -> Result<Tried, Halt> {
-        let Body::Inbound(inbound) = envelope.body.clone() else {
-            return Ok(Tried::Decided(Decision::dead_letter(Reason::new("misrouted", "not a text from a customer"))));
+        let inbound = match envelope.body.clone() {
+            Body::Inbound(inbound) => inbound,
+            other => return Ok(Tried::Decided(Decision::dead_letter(not_a_text(other)))),
         };
         let running = found.session.as_ref().and_then(Session::read);
         let (integration, assistant) = match self.admit(envelope, running.is_some()) {
@@ -124,6 +125,14 @@ impl TurnHandler {
             Written::Unsure => Tried::Unsure,
             Written::Conflict => Tried::Conflict,
         })
+    }
+}
+
+/// Why a message that is no text from a customer is set aside.
+fn not_a_text(body: Body) -> Reason {
+    match body {
+        Body::Unread(unread) => Reason::new("unreadable", unread.why),
+        _ => Reason::new("misrouted", "not a text from a customer"),
     }
 }
 

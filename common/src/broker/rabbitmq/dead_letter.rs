@@ -55,7 +55,7 @@ fn time(death: &Headers) -> Option<Timestamp> {
 /// Receipts lie with the inbound messages; the message itself tells.
 fn stage_of(payload: &[u8], shelf: Stage) -> Stage {
     match Envelope::decode(payload).map(|envelope| envelope.body) {
-        Ok(Body::Inbound(_)) => Stage::Inbound,
+        Ok(Body::Inbound(_) | Body::Unread(_)) => Stage::Inbound,
         Ok(Body::Part(_)) => Stage::Outbound,
         Ok(Body::Receipt(_)) => Stage::Receipts,
         Err(_) => shelf,

@@ -1,12 +1,15 @@
 //! IntelePeer's requests to us: texts. The proof is the portal's Secret Input, in clear in every body: there is no HMAC.
 
+use std::collections::BTreeSet;
+
 use ::http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretBox};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use super::super::{Refusal, Webhook, WebhookRequest};
+use super::super::{Refusal, Webhook, WebhookRequest, message_name};
+use super::body;
 use crate::integration::IntelepeerSettings;
 use crate::message::{Address, Conversation, Inbound, Media, MessageText, Receipt};
 
@@ -26,39 +29,56 @@ impl IntelepeerWebhook {
         let digests = secrets.map(|secret| Sha256::digest(secret.expose_secret().as_bytes()).into()).collect();
         Self { digests: SecretBox::new(Box::new(digests)) }
     }
+
+    /// Whether `signature` is one of the secrets.
+    fn compare(&self, signature: &str) -> Choice {
+        // Hashes are all of one length, so that the comparison tells nothing of the secret's.
+        let found = Sha256::digest(signature.as_bytes());
+        let compare = |digest: &[u8; 32]| found.ct_eq(digest.as_slice());
+        self.digests.expose_secret().iter().map(compare).fold(Choice::from(0), |any, one| any | one)
+    }
 }
 
 impl Webhook for IntelepeerWebhook {
     fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
-        let body = object(request)?;
-        let Some(Value::String(signature)) = body.get("signature") else {
+        let body = body::text(request.body);
+        let signatures = signatures(&body);
+        if signatures.is_empty() {
             return Err(Refusal::Unproven("the signature is missing"));
-        };
-        // Hashes are all of one length, so that the comparison tells nothing of the secret's.
-        let found = Sha256::digest(signature.as_bytes());
-        let compare = |digest: &[u8; 32]| found.ct_eq(digest.as_slice());
-        let is_proven = self.digests.expose_secret().iter().map(compare).fold(Choice::from(0), |any, one| any | one);
+        }
+        let is_proven = signatures.iter().map(|one| self.compare(one)).fold(Choice::from(0), |any, one| any | one);
         if is_proven.into() { Ok(()) } else { Err(Refusal::Unproven("the signature is wrong")) }
     }
 
     fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal> {
-        let body = object(request)?;
-        let conversation = Conversation::new(number(&body, "from")?, number(&body, "to")?);
-        let media = media(&body)?;
-        let text = match (text(&body, "message")?.or(text(&body, "text")?), media.is_empty()) {
-            (Some(text), _) => MessageText::from(text),
-            (None, false) => MessageText::default(),
-            (None, true) => return Err(missing("message")),
+        let body = body::object(&body::text(request.body));
+        let body = body.ok_or_else(|| Refusal::Unreadable("the body is no JSON object".to_owned()))?;
+        let conversation = Conversation::new(address(&body, "from")?, address(&body, "to")?);
+        let media = media(&body);
+        let text = match (
+            text(&body, "message").or_else(|refusal| text(&body, "text").map_err(|_| refusal)),
+            media.is_empty(),
+        ) {
+            (Ok(text), _) => MessageText::from(text),
+            (Err(_), false) => MessageText::default(),
+            (Err(refusal), true) => return Err(refusal),
         };
         let refid = text_of(&body, "refid")?;
-        if refid.len() > 128 || !refid.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Refusal::Unreadable("the field refid is no message's name".to_owned()));
-        }
-        Ok((conversation, Inbound { provider_message_id: refid.to_owned(), text, media, joined: Vec::new() }))
+        let is_usual = |name: &str| name.len() <= 128 && name.bytes().all(|b| b.is_ascii_graphic());
+        let provider_message_id = message_name(&refid, is_usual);
+        Ok((conversation, Inbound { provider_message_id, text, media, joined: Vec::new() }))
     }
 
     fn read_receipt(&self, _request: &WebhookRequest<'_>) -> Result<Option<(Conversation, Receipt)>, Refusal> {
         Err(Refusal::Unreadable("IntelePeer sends no receipts".to_owned()))
+    }
+
+    fn transcript(&self, request: &WebhookRequest<'_>) -> String {
+        let body = body::text(request.body);
+        // The secret may be spelled in several ways, and stand elsewhere, too.
+        let spelled = body::strings(&body, "signature").into_iter().map(|(raw, _)| raw).chain(signatures(&body));
+        let secrets: BTreeSet<String> = spelled.filter(|one| !one.is_empty()).collect();
+        secrets.iter().rev().fold(body, |masked, secret| masked.replace(secret, "***"))
     }
 
     fn accepted(&self) -> StatusCode {
@@ -66,48 +86,41 @@ impl Webhook for IntelepeerWebhook {
     }
 }
 
-fn object(request: &WebhookRequest<'_>) -> Result<Map<String, Value>, Refusal> {
-    serde_json::from_slice(request.body).map_err(|_| Refusal::Unreadable("the body is no JSON object".to_owned()))
+/// The signatures that a body holds: where it is no JSON, whatever is written like one.
+fn signatures(body: &str) -> Vec<String> {
+    let of_object = body::object(body).and_then(|object| Some(object.get("signature")?.as_str()?.to_owned()));
+    of_object.into_iter().chain(body::strings(body, "signature").into_iter().map(|(_, value)| value)).collect()
 }
 
-/// The field `name`; `None` when it is missing or null.
-fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Refusal> {
+/// The field `name`, a text or what can be written as one.
+fn text(body: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
     match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        None | Some(Value::Null) => Err(Refusal::Unreadable(format!("the field {name} is missing"))),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(_) => Err(Refusal::Unreadable(format!("the field {name} is no text"))),
     }
 }
 
-/// The field `name`, which must be there and not be empty.
-fn text_of<'a>(body: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refusal> {
-    text(body, name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+/// The field `name`, which must not be empty.
+fn text_of(body: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
+    let text = text(body, name)?;
+    if text.is_empty() { Err(Refusal::Unreadable(format!("the field {name} is empty"))) } else { Ok(text) }
 }
 
-fn missing(name: &str) -> Refusal {
-    Refusal::Unreadable(format!("the field {name} is missing"))
-}
-
-fn number(body: &Map<String, Value>, name: &str) -> Result<Address, Refusal> {
+fn address(body: &Map<String, Value>, name: &str) -> Result<Address, Refusal> {
     let text = text_of(body, name)?;
-    Address::parse(text).map_err(|_| Refusal::Unreadable(format!("the field {name} is no address")))
+    Address::parse(&text).map_err(|_| Refusal::Unreadable(format!("the field {name} is no address")))
 }
 
-/// How media arrives is not documented: links, or objects with links as they are sent, under either name seen.
-fn media(body: &Map<String, Value>) -> Result<Vec<Media>, Refusal> {
-    let mut all = Vec::new();
-    for name in ["media", "mediaurls"] {
-        match body.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(items)) => {
-                for item in items {
-                    all.push(medium(item).ok_or_else(|| Refusal::Unreadable(format!("the field {name} has no link")))?);
-                }
-            }
-            Some(_) => return Err(Refusal::Unreadable(format!("the field {name} is no list"))),
-        }
-    }
-    Ok(all)
+/// How media arrives is not documented: links, or objects with links as they are sent, under either name seen. What has
+/// no link cannot be fetched.
+fn media(body: &Map<String, Value>) -> Vec<Media> {
+    let lists = ["media", "mediaurls"].into_iter().filter_map(|name| body.get(name));
+    lists
+        .flat_map(|list| list.as_array().map_or(std::slice::from_ref(list), Vec::as_slice))
+        .filter_map(medium)
+        .collect()
 }
 
 fn medium(item: &Value) -> Option<Media> {
@@ -179,10 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_unreadable() {
-        for body in [&b""[..], b"null", b"[]", b"\"new\"", b"{", b"signature=new", b"\xff"] {
+    fn what_holds_no_proof_proves_nothing_and_a_broken_body_may_hold_one() {
+        for body in [&b""[..], b"null", b"[]", b"\"new\"", b"{", b"signature=new", b"\xff", b"{\"signature\":\"ne\""] {
             let verdict = with_body(body, |request| webhook(&["new"]).verify(request));
-            assert!(matches!(verdict, Err(Refusal::Unreadable(_))), "{body:?}: {verdict:?}");
+            assert!(matches!(verdict, Err(Refusal::Unproven(_))), "{body:?}: {verdict:?}");
+        }
+        for body in [&b"{\"signature\":\"new\",\"message\":\"cut"[..], b"[{ \"signature\" : \"n\\u0065w\" }]"] {
+            with_body(body, |request| {
+                assert_eq!(webhook(&["new"]).verify(request), Ok(()), "{body:?}");
+                assert!(matches!(webhook(&["new"]).read_message(request), Err(Refusal::Unreadable(_))));
+                assert!(webhook(&["new"]).transcript(request).contains("***"));
+                assert!(!webhook(&["new"]).transcript(request).contains("new"));
+            });
         }
     }
 
@@ -206,25 +227,41 @@ mod tests {
     }
 
     #[test]
-    fn odd_fields_are_named_and_their_values_are_not() {
+    fn what_cannot_be_read_is_named_and_its_value_is_not() {
         let cases = [
             ("refid", json!(null)),
             ("refid", json!("")),
-            ("refid", json!("secretvalue\n")),
             ("from", json!(null)),
-            ("from", json!(13_035_550_199_u64)),
             ("to", json!({"number": "secretvalue"})),
             ("message", json!(null)),
             ("message", json!(["secretvalue"])),
-            ("media", json!("secretvalue")),
-            ("media", json!([{"data": "secretvalue"}])),
-            ("mediaurls", json!([""])),
         ];
         for (name, value) in cases {
             let Err(Refusal::Unreadable(why)) = message(&json!({name: value})) else {
                 panic!("{name}={value} was read")
             };
             assert!(why.contains(name) && !why.contains("secretvalue"), "{name}={value}: {why}");
+        }
+    }
+
+    #[test]
+    fn t2_what_is_odd_beside_the_words_costs_no_words() {
+        for (name, value) in [
+            ("media", json!("no link")),
+            ("media", json!([{"data": "x"}, 7])),
+            ("mediaurls", json!([""])),
+            ("mediaurls", json!({})),
+            ("refid", json!("a b\n")),
+            ("refid", json!(7)),
+            ("from", json!(13_035_550_199_u64)),
+        ] {
+            let (conversation, inbound) = message(&json!({name: value})).unwrap();
+            assert_eq!(
+                (conversation.customer.expose(), inbound.text.expose()),
+                ("+13035550199", "Hi"),
+                "{name}={value}"
+            );
+            assert!(inbound.provider_message_id.bytes().all(|b| b.is_ascii_graphic()), "{inbound:?}");
         }
     }
 

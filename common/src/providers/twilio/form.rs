@@ -16,13 +16,9 @@ impl<'a> Form<'a> {
         Self(form_urlencoded::parse(text).collect())
     }
 
-    /// The fields of a message or receipt: of the query with `GET`, of the body with `POST`.
-    pub(super) fn of_request(request: &WebhookRequest<'a>) -> Result<Self, Refusal> {
-        match *request.method {
-            Method::GET => Ok(Self::of_query(request.target)),
-            Method::POST if is_form(request) => Ok(Self::decode(request.body)),
-            _ => Err(Refusal::Unreadable("the request is not a form".to_owned())),
-        }
+    /// The fields of a message or receipt: of the query with `GET`, else of the body, whatever it calls itself.
+    pub(super) fn of_request(request: &WebhookRequest<'a>) -> Self {
+        if *request.method == Method::GET { Self::of_query(request.target) } else { Self::decode(request.body) }
     }
 
     /// The fields of a request target's query.
@@ -37,13 +33,19 @@ impl<'a> Form<'a> {
         self.0
     }
 
-    /// The field `name`, if it is there. A field that came twice is refused: the signature does not bind their order.
+    /// Every value of the field `name`.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| &**value)
+    }
+
+    /// The field `name`, if it is there. One that came with several values is refused: the signature does not bind their
+    /// order.
     pub(super) fn get(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        let mut values = self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| &**value);
-        match (values.next(), values.next()) {
-            (value, None) => Ok(value),
-            (_, Some(_)) => Err(Refusal::Unreadable(format!("the field {name} is repeated"))),
+        let first = self.all(name).next();
+        if self.all(name).any(|value| Some(value) != first) {
+            return Err(Refusal::Unreadable(format!("the field {name} has several values")));
         }
+        Ok(first)
     }
 
     /// The field `name`, which must be there and not be empty.

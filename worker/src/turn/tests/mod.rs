@@ -30,7 +30,7 @@ fn replay(envelope: &mut Envelope) {
 /// The outcome of a turn that is done, or the reason of one that is dead.
 fn ending(settlement: &Settlement) -> &str {
     match settlement {
-        Settlement::Done(Outcome::Refused(rule)) => rule,
+        Settlement::Done(Outcome::Refused(rule)) => rule.as_str(),
         Settlement::Done(outcome) => outcome.as_str(),
         Settlement::DeadLetter(reason) => reason.name,
         Settlement::Rest(_) => "rest",

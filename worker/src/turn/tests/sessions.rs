@@ -72,6 +72,10 @@ async fn texts_that_are_not_to_be_answered_are_refused_by_name() {
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "country");
     envelope.conversation.customer = Address::parse("+4915112345678").unwrap();
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "answered");
+    envelope.conversation.customer = Address::parse("rcs:brand_agent").unwrap();
+    assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "country", "it has none");
+    envelope.conversation.customer = Address::parse("AT&T").unwrap();
+    assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "unanswerable");
     envelope.conversation.ours = Address::parse("+17205550111").unwrap();
     assert_eq!(ending(&german.handler.handle(&mut envelope).await.settlement), "number");
 }
