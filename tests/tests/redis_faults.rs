@@ -7,7 +7,8 @@ use std::time::Duration;
 use common::failure::FailureKind;
 use common::store::redis::RedisStore;
 use common::store::{Commit, Expect, Key, Store, Write};
-use tests::servers::RedisServer;
+use tests::house::{Backend, Blueprint, House};
+use tests::servers::{RedisServer, Wire};
 use tokio::time::{Instant, timeout};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -132,6 +133,107 @@ async fn wrong_credentials_wait_for_an_operator() {
     let failure = wrong.check().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Misconfigured, "{failure}");
     assert!(!failure.to_string().contains("wrong"), "{failure}");
+}
+
+/// What happens to the old primary when another server takes its place.
+#[derive(Debug, Clone, Copy)]
+enum Failover {
+    /// It becomes a replica of the new one and goes on answering on the connections that it has, as after a change of DNS.
+    Demoted,
+    /// It is killed, with its connections, as Sentinel finds it.
+    Killed,
+    /// It answers nothing any more.
+    Frozen,
+    /// It is cut off from its replicas, and takes no writes any more.
+    Alone,
+}
+
+/// Two servers of which the second follows the first, and what leads to the first.
+async fn replicated() -> (RedisServer, RedisServer, Wire) {
+    let (old, new) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
+    replicate(&new, &old);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !format!("{:?}", new.command(&["INFO", "replication"]).unwrap()).contains("master_link_status:up") {
+        assert!(Instant::now() < deadline, "the replica does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let wire = Wire::to(old.url()).await.unwrap();
+    (old, new, wire)
+}
+
+fn replicate(replica: &RedisServer, of: &RedisServer) {
+    let (host, port) = of.url().trim_start_matches("redis://").trim_end_matches("/0").split_once(':').unwrap();
+    replica.command(&["REPLICAOF", host, port.trim_end_matches('/')]).unwrap();
+}
+
+fn fail_over(how: Failover, old: &RedisServer, new: &RedisServer, wire: &Wire) {
+    new.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    match how {
+        Failover::Demoted => replicate(old, new),
+        Failover::Killed => {
+            old.kill().unwrap();
+            wire.cut();
+        }
+        Failover::Frozen => drop(old.command(&["CLIENT", "PAUSE", "600000", "ALL"]).unwrap()),
+        Failover::Alone => drop(old.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap()),
+    }
+    wire.lead_to(new.url());
+}
+
+#[tokio::test]
+async fn t1_a_store_follows_when_another_server_becomes_the_primary() {
+    for how in [Failover::Demoted, Failover::Killed, Failover::Frozen, Failover::Alone] {
+        let (old, new, wire) = replicated().await;
+        let store = RedisStore::new(&wire.url(old.url()).into(), "faults").unwrap();
+        let (key, other) = (Key::new("scope", "name"), Key::new("scope", "other"));
+        let put = |key: &Key, value: &'static str| Write::put(key.clone(), Expect::Anything, value, TTL);
+        assert_eq!(store.commit(&[put(&key, "before")]).await.unwrap(), Commit::Applied);
+        fail_over(how, &old, &new, &wire);
+        let began = Instant::now();
+        // As in a turn, reads come first: a replica answers them.
+        drop(store.get(std::slice::from_ref(&key)).await);
+        assert_eq!(commit_when_back(&store, put(&other, "after")).await, Commit::Applied);
+        assert!(began.elapsed() < Duration::from_secs(15), "{how:?}: {:?}", began.elapsed());
+        println!("{how:?}: {:?}", began.elapsed());
+        let direct = store_of(&new).get(&[other]).await.unwrap();
+        assert_eq!(direct[0].as_ref().unwrap().value, "after", "{how:?}: the new primary has it");
+    }
+}
+
+#[tokio::test]
+async fn t1_where_every_way_leads_to_a_replica_not_every_call_connects() {
+    let server = RedisServer::start().unwrap();
+    let store = store_of(&server);
+    store.check().await.unwrap();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let connections = || {
+        let told = format!("{:?}", server.command(&["INFO", "stats"]).unwrap());
+        let (_, rest) = told.split_once("total_connections_received:").unwrap();
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().unwrap()
+    };
+    let (before, began) = (connections(), Instant::now());
+    for _ in 0..300 {
+        assert_eq!(store.check().await.unwrap_err().code.as_deref(), Some("READONLY"));
+    }
+    // One for the second question itself, and one each half second.
+    let allowed = 3 + u64::try_from(began.elapsed().as_millis()).unwrap() / 500;
+    assert!(connections() - before <= allowed, "{} connections", connections() - before);
+}
+
+#[tokio::test]
+async fn t1_a_text_is_answered_after_redis_was_demoted_while_old_connections_stayed_open() {
+    let (old, new, wire) = replicated().await;
+    let Backend::Servers { amqp, .. } = Backend::shared_servers() else { unreachable!("these are servers") };
+    let house = House::open(Blueprint::new(Backend::Servers { amqp, redis: wire.url(old.url()) })).await;
+    let customer = "+13035550111";
+    house.text(customer, "hello").await;
+    house.replies(customer, 1).await;
+    fail_over(Failover::Demoted, &old, &new, &wire);
+    let began = Instant::now();
+    house.text(customer, "and now?").await;
+    house.replies(customer, 2).await;
+    println!("answered after {:?}", began.elapsed());
+    house.close(0).await;
 }
 
 #[tokio::test]

@@ -13,12 +13,13 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
+    server: watch::Sender<String>,
     cuts: watch::Sender<u64>,
     _forwarding: AbortOnDropHandle<()>,
 }
 
 impl Wire {
-    /// A wire to the server at `url`, an AMQP one of the form that [`super::RabbitMqServer::url`] has.
+    /// A wire to the server at `url`, as [`super::RabbitMqServer::url`] or [`super::RedisServer::url`] has it.
     ///
     /// # Errors
     /// When the URL has no address, or no port is free.
@@ -26,15 +27,23 @@ impl Wire {
         let server = authority(url).context("the url names no address")?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let cuts = watch::Sender::new(0);
-        let forwarding: JoinHandle<()> = tokio::spawn(forward(listener, server, cuts.clone()));
-        Ok(Self { address, cuts, _forwarding: AbortOnDropHandle::new(forwarding) })
+        let (server, cuts) = (watch::Sender::new(server), watch::Sender::new(0));
+        let forwarding: JoinHandle<()> = tokio::spawn(forward(listener, server.subscribe(), cuts.clone()));
+        Ok(Self { address, server, cuts, _forwarding: AbortOnDropHandle::new(forwarding) })
     }
 
     /// `url` with the wire's address instead of the server's.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
         authority(url).map_or_else(String::new, |server| url.replacen(server, &self.address.to_string(), 1))
+    }
+
+    /// From now on new connections go to the server at `url`; those that are open stay where they are.
+    ///
+    /// # Panics
+    /// When the URL has no address.
+    pub fn lead_to(&self, url: &str) {
+        self.server.send_replace(authority(url).expect("the url names an address").to_owned());
     }
 
     /// Ends every connection that goes through it, at whatever byte it is, and lets new ones through.
@@ -44,12 +53,13 @@ impl Wire {
 }
 
 fn authority(url: &str) -> Option<&str> {
-    url.rsplit_once('@').and_then(|(_, rest)| rest.split('/').next())
+    let (_, rest) = url.rsplit_once('@').or_else(|| url.split_once("://"))?;
+    rest.split('/').next()
 }
 
-async fn forward(listener: TcpListener, server: String, cuts: watch::Sender<u64>) {
+async fn forward(listener: TcpListener, server: watch::Receiver<String>, cuts: watch::Sender<u64>) {
     while let Ok((mut near, _)) = listener.accept().await {
-        let (server, mut cut) = (server.clone(), cuts.subscribe());
+        let (server, mut cut) = (server.borrow().clone(), cuts.subscribe());
         tokio::spawn(async move {
             let Ok(mut far) = TcpStream::connect(server).await else { return };
             tokio::select! {

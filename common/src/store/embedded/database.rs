@@ -1,6 +1,6 @@
 //! The one SQLite file of an embedded installation, shared by its broker and its store.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -45,7 +45,7 @@ impl Database {
             Failure::misconfigured(format!("the data directory {named} cannot be used")).caused_by(e)
         };
         make_private_dir(data_dir).map_err(unusable)?;
-        let lock = File::create(data_dir.join(LOCK_NAME)).map_err(unusable)?;
+        let lock = private_file(&data_dir.join(LOCK_NAME)).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -53,7 +53,10 @@ impl Database {
             }
             Err(TryLockError::Error(e)) => return Err(unusable(e)),
         }
-        let connection = Connection::open(data_dir.join(FILE_NAME)).map_err(|e| cannot_open(&e))?;
+        let file = data_dir.join(FILE_NAME);
+        // SQLite gives its `-wal` and `-shm` the mode of the database, which it would make readable for all.
+        drop(private_file(&file).map_err(unusable)?);
+        let connection = Connection::open(file).map_err(|e| cannot_open(&e))?;
         Self::start(connection, Some(lock))
     }
 
@@ -153,6 +156,21 @@ impl Drop for Handle {
     }
 }
 
+/// Opens the file at `path`, or makes one that only our own user may read: texts and numbers lie in it. One that was there
+/// before and lets others read is remarked on, and stays as it is: its owner may have meant it.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions()) & 0o077 != 0 {
+        tracing::warn!(file = %path.display(), "other users of this machine can read this file: make its mode 0600");
+    }
+    Ok(file)
+}
+
 /// Texts and numbers lie in it: only our own user may look.
 fn make_private_dir(dir: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
@@ -222,6 +240,33 @@ mod tests {
             let refused = refused(dir.path());
             assert_eq!(refused.kind, FailureKind::Misconfigured, "{refused}");
         }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn b9_only_our_own_user_may_read_what_lies_in_a_directory_that_was_there_before() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let database = Database::open(dir.path()).unwrap();
+        database.check().await.unwrap();
+        let modes = || {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+            let mode = |file: std::fs::DirEntry| {
+                let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+                (file.file_name().into_string().unwrap(), format!("{mode:o}"))
+            };
+            files.map(mode).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let found = modes();
+        assert!(found.contains_key("switchboard.db-wal") && found.contains_key("switchboard.db-shm"), "{found:?}");
+        assert!(found.values().all(|mode| mode == "600"), "{found:?}");
+        // What its owner opened for others stays open.
+        drop(database);
+        std::fs::set_permissions(dir.path().join(FILE_NAME), std::fs::Permissions::from_mode(0o640)).unwrap();
+        let database = Database::open(dir.path()).unwrap();
+        database.check().await.unwrap();
+        assert_eq!(modes()["switchboard.db"], "640");
     }
 
     #[test]

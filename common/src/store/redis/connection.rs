@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that was silent for so long is tried with a `PING` before a write is entrusted to it.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a connection lives at least whose server says that it is not the one that we need.
+const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 
 /// Hands out the connection.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(super) struct Connection {
 #[derive(Debug, Clone)]
 struct Current {
     connection: MultiplexedConnection,
+    made_at: Instant,
     last_answer: Instant,
 }
 
@@ -49,12 +52,18 @@ impl Connection {
         timeout(CONNECT_TIMEOUT + RESPONSE_TIMEOUT, self.renew()).await.map_err(late)?
     }
 
-    /// Takes note of what came of a command: an answer keeps the connection, silence ends it.
+    /// Takes note of what came of a command: silence ends the connection, and so does an answer that says "not I".
     pub(super) fn note<T>(&self, result: Result<T, RedisError>) -> Result<T, RedisError> {
         let mut current = self.lock();
         match &result {
-            // An error with a code is an answer too, unless it tells us to look for another node.
-            Err(error) if error.code().is_none() || error.is_unrecoverable_error() => *current = None,
+            Err(error) if error.code().is_none() => *current = None,
+            Err(error) if is_not_the_right_one(error) => {
+                // One that was made just now is kept for a moment: as long as every way leads to such a server, there is no
+                // use in connecting for each call.
+                if current.as_ref().is_some_and(|current| current.made_at.elapsed() >= BETWEEN_CONNECTIONS) {
+                    *current = None;
+                }
+            }
             _ => {
                 if let Some(current) = current.as_mut() {
                     current.last_answer = Instant::now();
@@ -84,7 +93,8 @@ impl Connection {
             *has_looked = true;
             warn_if_forgetful(&mut connection).await;
         }
-        *self.lock() = Some(Current { connection: connection.clone(), last_answer: Instant::now() });
+        let now = Instant::now();
+        *self.lock() = Some(Current { connection: connection.clone(), made_at: now, last_answer: now });
         Ok(connection)
     }
 
@@ -102,6 +112,19 @@ impl Connection {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Whether an answer says that the server is not the one that we need, so that the next call must look for it anew. After a failover the old primary is a replica that goes on answering, while its name leads to the new one.
+///
+/// Our commands are few and well formed, so an error is nearly always about the server: it is a replica (`READONLY`,
+/// `MASTERDOWN`), starts (`LOADING`), lost its cluster (`CLUSTERDOWN`), its replicas (`NOREPLICAS`) or its disk
+/// (`MISCONF`), changed its role or its users meanwhile (`UNBLOCKED`, `NOAUTH`), or is a proxy that lost it (`ERR`).
+fn is_not_the_right_one(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| !ANOTHER_SAYS_THE_SAME.contains(&code))
+}
+
+/// Codes that say nothing against the server: it is full or busy, the script is not there yet, the user or the key is not
+/// allowed.
+const ANOTHER_SAYS_THE_SAME: [&str; 6] = ["OOM", "BUSY", "NOSCRIPT", "NOPERM", "WRONGTYPE", "CROSSSLOT"];
 
 /// Says once what the server would forget. Managed servers refuse `CONFIG`; then nothing can be said.
 async fn warn_if_forgetful(connection: &mut MultiplexedConnection) {
