@@ -37,6 +37,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 pub(crate) async fn run(args: args::Demo) -> anyhow::Result<()> {
     let shutdown = Shutdown::new(GRACE);
     signals::listen(shutdown.clone())?;
+    signals::read_again(Vec::new())?;
     let directory = fresh_directory(&args.data_dir)?;
     let demo = Demo::start(&args, directory.path(), &shutdown).await?;
     let outcome = if args.say.is_empty() { demo.serve(&shutdown).await } else { demo.say(&args.say).await };
@@ -80,7 +81,7 @@ impl Demo {
 
         let provider = TwilioSettings {
             account_sid: account.account_sid,
-            auth_tokens: vec![account.auth_token],
+            auth_tokens: vec![account.auth_token.into()],
             base_url: simulator.url().to_owned(),
             api_key: None,
             messaging_service_sid: None,

@@ -62,8 +62,8 @@ async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
     let config = if roles.contains(&Role::Ingress) { config.and_then(Config::for_ingress) } else { config };
     match config {
         Ok(config) => {
-            for notice in config.notices() {
-                tracing::warn!(notice, "configuration notice");
+            for remark in &config.remarks {
+                tracing::warn!(key = remark.key, %remark, "suspicious in the configuration");
             }
             finish(roles::run(config, roles).await)
         }

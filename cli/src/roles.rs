@@ -54,6 +54,7 @@ impl Role {
 pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     let shutdown = Shutdown::new(config.shutdown_grace);
     signals::listen(shutdown.clone())?;
+    signals::read_again(config.integrations.iter().flat_map(|one| one.secrets()).collect())?;
     #[cfg(not(feature = "failpoints"))]
     let clock = Clock::system();
     #[cfg(feature = "failpoints")]

@@ -1,7 +1,9 @@
-//! SIGTERM and SIGINT: the first one asks everybody to finish, the second one exits at once.
+//! SIGTERM and SIGINT: the first one asks everybody to finish, the second one exits at once. SIGHUP: secrets are read
+//! again.
 
 use std::time::Duration;
 
+use common::secret::{self, Secret};
 use common::shutdown::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -17,6 +19,21 @@ pub(crate) fn listen(shutdown: Shutdown) -> std::io::Result<()> {
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(stop(terminate, interrupt, shutdown));
+    Ok(())
+}
+
+/// Reads the files of `secrets` again at each SIGHUP, which would otherwise end the process.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub(crate) fn read_again(secrets: Vec<Secret>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let changed = secret::read_again(secrets.clone()).await;
+            info!(signal = "SIGHUP", changed, "secrets in files were read again");
+        }
+    });
     Ok(())
 }
 

@@ -15,6 +15,7 @@ const KEEP: usize = 1000;
 pub(crate) async fn run(args: args::Simulator) -> anyhow::Result<()> {
     let shutdown = Shutdown::new(Duration::ZERO);
     signals::listen(shutdown.clone())?;
+    signals::read_again(Vec::new())?;
     let mut config = SimulatorConfig { listen: args.listen, keep: KEEP, ..SimulatorConfig::demo() };
     for number in &mut config.twilio.numbers {
         number.webhook = Some(args.webhook.clone());

@@ -10,12 +10,12 @@ use common::integration::{IntelepeerAuth, IntelepeerSettings, TwilioSettings, Un
 use common::providers::intelepeer::IntelepeerWebhook;
 use common::providers::twilio::TwilioWebhook;
 use common::providers::{Webhook, WebhookRequest};
+use common::secret::Secret;
 use criterion::Criterion;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
-use secrecy::SecretString;
 use serde_json::json;
 use sha1::Sha1;
 use sha2::Sha256;
@@ -107,7 +107,7 @@ fn receipt_fields() -> Vec<(&'static str, &'static str)> {
 
 fn twilio(criterion: &mut Criterion) {
     let webhook = |tokens: &[&str]| {
-        let tokens = tokens.iter().copied().map(SecretString::from).collect();
+        let tokens = tokens.iter().copied().map(Secret::from).collect();
         TwilioWebhook::new(&TwilioSettings::new(ACCOUNT.to_owned(), tokens), PUBLIC_URL)
     };
     let (one, two) = (webhook(&[TOKEN]), webhook(&[OLD_TOKEN, TOKEN]));
@@ -136,8 +136,8 @@ fn twilio(criterion: &mut Criterion) {
 
 fn intelepeer(criterion: &mut Criterion) {
     let webhook = IntelepeerWebhook::new(&IntelepeerSettings {
-        account_secrets: vec![SecretString::from(TOKEN)],
-        auth: IntelepeerAuth::Token(SecretString::from("token")),
+        account_secrets: vec![Secret::from(TOKEN)],
+        auth: IntelepeerAuth::Token(Secret::from("token")),
         base_url: String::new(),
         login_url: String::new(),
         unknown_outcome: UnknownOutcome::Resend,

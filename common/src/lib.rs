@@ -14,6 +14,7 @@ pub mod operations;
 pub mod ports;
 pub mod providers;
 pub mod retry;
+pub mod secret;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

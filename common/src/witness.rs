@@ -1,13 +1,8 @@
 //! A witness: a receipt that names one of our parts proves that the provider took that part. The worker writes it down
 //! where the sender looks when it does not know how a send ended.
 
-use std::time::Duration;
-
 use crate::message::{ConversationKey, MessageId};
-use crate::store::{Expect, Key, Record, Write};
-
-/// As long as the send ledger remembers.
-const TTL: Duration = Duration::from_secs(72 * 3600);
+use crate::store::{Expect, Key, LEDGERS_REMEMBER, Record, Write};
 
 /// What receipts say of `part` lies in this scope: the part's own, because a receipt may name any sender, or none.
 #[must_use]
@@ -30,7 +25,7 @@ pub fn earlier_key(conversation: ConversationKey, part: MessageId) -> Key {
 /// Writes down that the provider took `part` under the name `provider_id`. A fact, so whatever was there may go.
 #[must_use]
 pub fn write(part: MessageId, provider_id: &str) -> Write {
-    Write::put(key(part), Expect::Anything, provider_id.as_bytes().to_vec(), TTL)
+    Write::put(key(part), Expect::Anything, provider_id.as_bytes().to_vec(), LEDGERS_REMEMBER)
 }
 
 /// The provider's name for the part, from the record at [`key`].

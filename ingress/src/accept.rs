@@ -10,7 +10,9 @@ use common::failpoint::{Step, reach};
 use common::integration::{Integration, Integrations};
 use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA, Unread};
 use common::providers::{Refusal, Webhook, WebhookRequest, webhook};
+use common::secret::Keyring;
 use common::telemetry::new_traceparent;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::durable::Durable;
@@ -44,13 +46,15 @@ pub(crate) struct FrontDoor {
 struct Door {
     integration: Arc<Integration>,
     webhook: Box<dyn Webhook>,
+    keyring: Keyring,
 }
 
 impl FrontDoor {
     pub(crate) fn new(integrations: &Integrations, public_url: &str, durable: Durable, clock: Clock) -> Self {
         let door = |integration: &Arc<Integration>| {
-            let door = Door { integration: Arc::clone(integration), webhook: webhook(integration, public_url) };
-            (integration.id.clone(), door)
+            let keyring = Keyring::new(integration.provider.webhook_secrets().iter().cloned());
+            let webhook = webhook(integration, public_url);
+            (integration.id.clone(), Door { integration: Arc::clone(integration), webhook, keyring })
         };
         Self { doors: integrations.iter().map(door).collect(), durable, clock }
     }
@@ -83,7 +87,7 @@ impl FrontDoor {
     ) -> Result<StatusCode, Problem> {
         let id = IntegrationId::parse(id).map_err(|_| Problem::UnknownIntegration)?;
         let door = self.doors.get(&id).ok_or(Problem::UnknownIntegration)?;
-        door.webhook.verify(request)?;
+        door.verify(request).await?;
         let read = match kind {
             Kind::Message => Some(door.read_message(request)?),
             Kind::Status => door.read_receipt(request)?,
@@ -122,6 +126,15 @@ impl FrontDoor {
 type Read = (Stage, MessageId, Conversation, Body);
 
 impl Door {
+    /// Checks the proof, and checks it once more where a secret on disk may have changed.
+    async fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
+        let began = Instant::now();
+        match self.webhook.verify(request) {
+            Err(Refusal::Unproven(_)) if self.keyring.has_changed(began).await => self.webhook.verify(request),
+            verified => verified,
+        }
+    }
+
     /// The text; one that cannot be read is kept as it came, and becomes a dead letter.
     fn read_message(&self, request: &WebhookRequest<'_>) -> Result<Read, Problem> {
         let (conversation, inbound) = match self.webhook.read_message(request) {

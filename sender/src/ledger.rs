@@ -2,19 +2,16 @@
 //! to ask rather than a text to send twice.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::message::{ConversationKey, MessageId};
 use common::shutdown::Shutdown;
-use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
+use common::store::{Expect, Halt, Key, LEDGERS_REMEMBER, PatientStore, Record, Store, Write, Written};
 use common::witness;
 use serde::{Deserialize, Serialize};
 
 use crate::parked::{Hold, Parked};
 
-/// Longer than any redelivery or parked retry takes.
-const TTL: Duration = Duration::from_secs(72 * 60 * 60);
 /// How many names of accepted texts are kept for a conversation.
 const KNOWN: usize = 64;
 
@@ -138,7 +135,7 @@ impl Ledger {
 
     /// Notes that the text which the provider calls `name` is this part, unless it is another's: then `false`.
     pub(crate) async fn claim(&self, place: &Place, name: &str) -> Result<bool, Halt> {
-        let write = Write::put(claim_key(name), Expect::Absent, place.id.to_string(), TTL);
+        let write = Write::put(claim_key(name), Expect::Absent, place.id.to_string(), LEDGERS_REMEMBER);
         match self.store.commit(&[write]).await? {
             Written::Applied => Ok(true),
             Written::Conflict | Written::Unsure => self.is_free(place, name).await,
@@ -157,7 +154,7 @@ impl Ledger {
             place.part.clone(),
             Expect::unchanged(entry.record.as_ref()),
             encode(&State::Sending(mark)),
-            TTL,
+            LEDGERS_REMEMBER,
         );
         match self.store.commit(&[write]).await? {
             Written::Applied => Ok(true),
@@ -238,8 +235,8 @@ fn acceptance(place: &Place, entry: &Entry, provider_id: &str, accepted: &State)
     // A list of strings: serialising cannot fail.
     let known = serde_json::to_vec(&known).unwrap_or_default();
     let mut writes = vec![
-        Write::put(place.part.clone(), Expect::Anything, encode(accepted), TTL),
-        Write::put(place.known.clone(), Expect::unchanged(entry.known_record.as_ref()), known, TTL),
+        Write::put(place.part.clone(), Expect::Anything, encode(accepted), LEDGERS_REMEMBER),
+        Write::put(place.known.clone(), Expect::unchanged(entry.known_record.as_ref()), known, LEDGERS_REMEMBER),
     ];
     let mut parked = entry.parked.clone();
     if parked.leave(place.id) {
@@ -251,7 +248,7 @@ fn acceptance(place: &Place, entry: &Entry, provider_id: &str, accepted: &State)
 fn put_parked(place: &Place, expect: Expect, parked: &Parked) -> Write {
     // Ids and times: serialising cannot fail.
     let value = serde_json::to_vec(parked).unwrap_or_default();
-    Write::put(place.parked.clone(), expect, value, TTL)
+    Write::put(place.parked.clone(), expect, value, LEDGERS_REMEMBER)
 }
 
 fn encode(state: &State) -> Vec<u8> {
@@ -268,6 +265,8 @@ fn decode(value: &[u8]) -> State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::parked::Cause;
 

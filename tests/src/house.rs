@@ -469,17 +469,17 @@ fn provider(provider: Provider, simulator: &Simulator) -> (ProviderSettings, Str
         Provider::Twilio => {
             let settings = TwilioSettings {
                 base_url: simulator.url().to_owned(),
-                ..TwilioSettings::new(accounts.twilio.account_sid, vec![accounts.twilio.auth_token])
+                ..TwilioSettings::new(accounts.twilio.account_sid, vec![accounts.twilio.auth_token.into()])
             };
             (ProviderSettings::Twilio(settings), accounts.twilio.numbers[0].number.clone())
         }
         Provider::Intelepeer => {
             let account = accounts.intelepeer;
-            let auth = IntelepeerAuth::Login { username: account.username, password: account.password };
+            let auth = IntelepeerAuth::Login { username: account.username, password: account.password.into() };
             let settings = IntelepeerSettings {
                 base_url: simulator.url().to_owned(),
                 login_url: simulator.url().to_owned(),
-                ..IntelepeerSettings::new(vec![account.secret], auth)
+                ..IntelepeerSettings::new(vec![account.secret.into()], auth)
             };
             (ProviderSettings::Intelepeer(settings), account.numbers[0].number.clone())
         }
@@ -496,7 +496,7 @@ fn assistant(assistant: Assistant, simulator: &Simulator) -> AssistantSettings {
                 assistant_id: instance.assistant_id,
                 environment_id: Some(instance.environment_id),
                 version: "2024-08-25".to_owned(),
-                auth: AssistantAuth::ApiKey(instance.api_keys[0].clone()),
+                auth: AssistantAuth::ApiKey(instance.api_keys[0].clone().into()),
             };
             let settings = WatsonxSettings {
                 timeout: Duration::from_secs(5),

@@ -58,7 +58,7 @@ fn integration() -> IntegrationId {
 #[must_use]
 pub fn front_door(data_dir: PathBuf, url: &str) -> Config {
     let account = SimulatorConfig::demo().twilio;
-    let twilio = TwilioSettings::new(account.account_sid, vec![account.auth_token]);
+    let twilio = TwilioSettings::new(account.account_sid, vec![account.auth_token.into()]);
     let support = Integration {
         id: integration(),
         numbers: Vec::new(),

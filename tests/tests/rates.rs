@@ -70,7 +70,7 @@ impl Replies {
             numbers: Vec::new(),
             provider: ProviderSettings::Twilio(TwilioSettings {
                 base_url: simulator.url().to_owned(),
-                ..TwilioSettings::new(account.account_sid, vec![account.auth_token])
+                ..TwilioSettings::new(account.account_sid, vec![account.auth_token.into()])
             }),
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
             options: Options { rate_per_second: RATE_PER_SECOND, ..Options::default() },

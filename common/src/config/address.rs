@@ -1,6 +1,6 @@
 //! Addresses: URLs, which may hold a password that nobody must see, and what is wrong with them.
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::broker::rabbitmq::RabbitMq;
 use crate::store::redis::RedisStore;
@@ -40,6 +40,7 @@ pub(super) fn public(text: &str) -> Result<String, Complaint> {
 /// A RabbitMQ node.
 pub(super) fn amqp(text: &str) -> Result<String, Complaint> {
     let expected = "\"embedded\", or amqp://user:password@host:5672/vhost (amqps:// with TLS)";
+    unambiguous(text, expected)?;
     parse(text, expected, &["amqp", "amqps"])?;
     // What begins well can still be more than the client understands, such as a parameter that it does not know.
     if !RabbitMq::is_url(text) {
@@ -51,6 +52,7 @@ pub(super) fn amqp(text: &str) -> Result<String, Complaint> {
 /// A Redis server.
 pub(super) fn redis(text: &str) -> Result<String, Complaint> {
     let expected = "\"embedded\", or redis://host:6379/0 (rediss:// with TLS)";
+    unambiguous(text, expected)?;
     let url = parse(text, expected, &["redis", "rediss"])?;
     let database = url.path().trim_start_matches('/');
     if !database.bytes().all(|b| b.is_ascii_digit()) {
@@ -62,16 +64,35 @@ pub(super) fn redis(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-/// Whether anybody on the way can read what is said to this server.
-pub(super) fn is_plain_and_remote(text: &str) -> bool {
-    let Ok(url) = Url::parse(text) else { return false };
-    let is_local = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "http" && !is_local
+/// Whether a RabbitMQ URL ends with the slash that names the vhost without a name.
+pub(super) fn names_the_empty_vhost(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.path() == "/")
+}
+
+/// Refuses a URL of which a reader could take part of the password for the host or the path, or read another password
+/// than was meant: the parser itself takes such URLs.
+fn unambiguous(text: &str, expected: &'static str) -> Result<(), Complaint> {
+    let escape = "write these characters of user and password as % and two digits: \
+                  `%` as %25, `/` as %2F, `@` as %40, `?` as %3F, `#` as %23, `:` as %3A";
+    let refuse = |mend: &str| Err((expected, mend.to_owned()));
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return refuse("write it without blanks, line ends and backslashes");
+    }
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let is_escape = |digits: &str| digits.len() >= 2 && digits.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    let has_loose_percent = !rest.split('%').skip(1).all(is_escape);
+    let has_user = authority.contains('@');
+    if rest.matches('@').count() > usize::from(has_user) || has_loose_percent {
+        return refuse(escape);
+    }
+    Ok(())
+}
+
+/// The service URL without the part of a path that we add ourselves, when it was copied with it.
+pub(super) fn without_api_path(url: &str) -> &str {
+    let end = url.find("/v2/assistants").or_else(|| url.ends_with("/v2").then(|| url.len() - "/v2".len()));
+    end.and_then(|end| url.get(..end)).unwrap_or(url)
 }
 
 /// The address without user, password and query. Where it is doubtful what belongs to the password, all is hidden.
@@ -136,9 +157,59 @@ mod tests {
             ("amqp://user:12/hunter2@rabbit", "amqp://***"),
             ("amqp:user:hunter2@rabbit", "***"),
             ("hunter2", "***"),
+            ("amqp://app:kq7@hunter2/x@rabbit:5672", "amqp://***"),
+            ("amqp://app:1#hunter2@rabbit:5672", "amqp://***"),
+            ("redis://app:1?hunter2@redis", "redis://***"),
+            ("https://app:a@hunter2\\x@h", "https://***"),
+            ("app:hunter2@rabbit:5672", "***"),
         ] {
             assert_eq!(masked(url), shown, "{url}");
         }
+    }
+
+    #[test]
+    fn t13_a_url_whose_password_can_be_taken_for_something_else_is_refused() {
+        for password in
+            ["a@b", "a@b/c", "1/b", "a/b", "1#b", "a#b", "1?b", "a?b", "a%b", "a%", "a%4", "a b", "a\nb", "a\\b"]
+        {
+            assert!(amqp(&format!("amqp://app:{password}@host:5672/v")).is_err(), "{password:?} for RabbitMQ");
+            assert!(redis(&format!("redis://app:{password}@host:6379/0")).is_err(), "{password:?} for Redis");
+            assert!(redis(&format!("rediss://:{password}@host:6379/0")).is_err(), "{password:?} for Redis");
+            assert!(server(&format!("https://app:{password}@host")).is_err(), "{password:?} for a server");
+        }
+        for url in [
+            "amqp://app:kq7@Zt9secretpart/x@host:5672",
+            "amqp://host:5672/v@w",
+            " amqp://app:a@host",
+            "amqp://app:a@host\n",
+        ] {
+            assert!(amqp(url).is_err(), "{url:?}");
+        }
+        for password in ["a:b", "a%40b%2Fc%25", "a!$&'()*+,;=b", "a[b]", "ä"] {
+            assert!(amqp(&format!("amqp://app:{password}@host:5672/v")).is_ok(), "{password:?}");
+        }
+    }
+
+    #[test]
+    fn t13_the_slash_that_names_a_vhost_without_a_name_is_seen() {
+        for (url, is_empty) in [
+            ("amqp://u:p@h:5672/", true),
+            ("amqps://u:p@h/?heartbeat=5", true),
+            ("amqp://u:p@h:5672", false),
+            ("amqp://u:p@h:5672/%2F", false),
+            ("amqp://u:p@h/v", false),
+        ] {
+            assert_eq!(names_the_empty_vhost(url), is_empty, "{url}");
+        }
+    }
+
+    #[test]
+    fn c19_a_service_url_that_was_copied_with_the_api_s_path_is_cut() {
+        let bare = "https://h/instances/x";
+        for copied in [bare, "https://h/instances/x/v2", "https://h/instances/x/v2/assistants/y/sessions"] {
+            assert_eq!(without_api_path(copied), bare);
+        }
+        assert_eq!(without_api_path("https://v2.h/v2/instances/x"), "https://v2.h/v2/instances/x");
     }
 
     #[test]
@@ -172,19 +243,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_plain_http_to_another_machine_is_readable_on_the_way() {
-        assert!(is_plain_and_remote("http://api.example.com"));
-        for url in ["https://api.example.com", "http://127.0.0.1:1", "http://[::1]", "http://localhost:8080"] {
-            assert!(!is_plain_and_remote(url), "{url}");
-        }
-    }
-
     proptest! {
         #[test]
-        fn no_password_is_shown(password in "[!-~]{8,20}", scheme in "amqp|redis|https") {
+        fn t13_no_part_of_a_password_is_shown(password in "[!-~]{8,20}", scheme in "amqp|redis|https") {
             let shown = masked(&format!("{scheme}://user:{password}@host:1/v"));
-            prop_assert!(!shown.contains(&password), "{}", shown);
+            let whole = format!("{scheme}://***@host:1/v");
+            prop_assert!([whole, format!("{scheme}://***")].contains(&shown), "{}", shown);
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::integration::{AssistantSettings, ScriptedSettings, WatsonxLocation, WatsonxSettings};
+use crate::integration::{AssistantSettings, LONGEST_TURN, ScriptedSettings, WatsonxLocation, WatsonxSettings};
 
-use super::credentials;
 use super::entry::Entry;
 use super::reader::Section;
+use super::{address, credentials, duration};
 
 const DEFAULT_VERSION: &str = "2024-08-25";
 
@@ -39,13 +39,15 @@ fn scripted(mut section: Section<'_>) -> ScriptedSettings {
     let file = section.take("file").and_then(|entry| entry.text("the path of a dialogue in TOML")).map(PathBuf::from);
     if file.as_ref().is_some_and(|file| !file.is_file()) {
         // No problem: only the machines where workers run need it.
-        section.place.key("file").notice("is not on this machine; workers do not start without it");
+        let mend = "put it where workers run; they do not start without it";
+        section.place.key("file").remark("is not on this machine", mend);
     }
     section.finish();
     ScriptedSettings { file }
 }
 
 fn watsonx(mut section: Section<'_>) -> Option<WatsonxSettings> {
+    let place = section.place.clone();
     let first = first_location(&mut section);
     let timeout_range = Duration::from_millis(1)..=Duration::from_secs(600);
     let timeout = section.take("timeout").and_then(|entry| entry.duration(timeout_range));
@@ -56,18 +58,37 @@ fn watsonx(mut section: Section<'_>) -> Option<WatsonxSettings> {
     let backups: Vec<_> = backups.into_iter().map(|backup| backup_location(backup, first.as_ref())).collect();
     section.finish();
     let locations = [first].into_iter().chain(backups).collect::<Option<Vec<_>>>()?;
-    let settings = WatsonxSettings::new(locations);
-    Some(WatsonxSettings {
-        timeout: timeout.unwrap_or(settings.timeout),
-        retries: retries.unwrap_or(settings.retries),
-        retry_interval: retry_interval.unwrap_or(settings.retry_interval),
-        ..settings
-    })
+    let defaults = WatsonxSettings::new(locations);
+    let settings = WatsonxSettings {
+        timeout: timeout.unwrap_or(defaults.timeout),
+        retries: retries.unwrap_or(defaults.retries),
+        retry_interval: retry_interval.unwrap_or(defaults.retry_interval),
+        ..defaults
+    };
+    if settings.longest_exchange() > LONGEST_TURN {
+        let (longest, limit) = (duration::show(settings.longest_exchange()), duration::show(LONGEST_TURN));
+        let found = format!(
+            "makes an answer take up to {longest}, with its retries and backups, and a turn ends after {limit}"
+        );
+        place.key("timeout").remark(found, "choose a shorter timeout, or fewer retries");
+    }
+    Some(settings)
+}
+
+/// The service URL of an instance.
+fn service_url(entry: Entry<'_>) -> Option<String> {
+    let place = entry.place.clone();
+    let url = entry.server()?;
+    let service = address::without_api_path(&url);
+    if service.len() < url.len() {
+        place.remark("holds a part of the API's path from /v2 on, which is left out", format!("write \"{service}\""));
+    }
+    Some(service.to_owned())
 }
 
 fn first_location(section: &mut Section<'_>) -> Option<WatsonxLocation> {
     let expected_url = "the service URL of the instance, as its credentials page shows it";
-    let url = section.require("url", expected_url).and_then(Entry::server);
+    let url = section.require("url", expected_url).and_then(service_url);
     let assistant_id = section.require("assistant_id", "the assistant's id").and_then(assistant_id);
     let environment_id = section.take("environment_id").and_then(environment_id);
     let version = section.take("version").and_then(version).unwrap_or_else(|| DEFAULT_VERSION.to_owned());
@@ -78,7 +99,7 @@ fn first_location(section: &mut Section<'_>) -> Option<WatsonxLocation> {
 
 /// A backup: what it does not say is as in the first location, but the environment belongs to the assistant.
 fn backup_location(mut section: Section<'_>, first: Option<&WatsonxLocation>) -> Option<WatsonxLocation> {
-    let url = section.require("url", "the service URL of the backup").and_then(Entry::server);
+    let url = section.require("url", "the service URL of the backup").and_then(service_url);
     let own_assistant = section.take("assistant_id").map(assistant_id);
     let environment = section.take("environment_id").and_then(environment_id);
     let version = section.take("version").and_then(version);

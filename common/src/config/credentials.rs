@@ -1,8 +1,7 @@
 //! Reads how we prove ourselves to an assistant.
 
-use secrecy::SecretString;
-
 use crate::integration::{AssistantAuth, CloudPakSecret};
+use crate::secret::Secret;
 
 use super::entry::Entry;
 use super::reader::Section;
@@ -43,7 +42,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<AssistantAuth> {
     auth
 }
 
-fn key(section: &mut Section<'_>) -> Option<SecretString> {
+fn key(section: &mut Section<'_>) -> Option<Secret> {
     section.require("apikey", "the service's API key").and_then(Entry::secret)
 }
 

@@ -30,7 +30,7 @@ impl Default for Config {
             operations: OperationsConfig::default(),
             shutdown_grace: Duration::from_secs(25),
             integrations: Integrations::default(),
-            notices: Vec::new(),
+            remarks: Vec::new(),
         }
     }
 }

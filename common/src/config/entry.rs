@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::address::Complaint;
 use super::reader::{Place, Section};
-use super::{address, duration, nearest, size};
+use super::{address, duration, nearest, reach, size};
 
 /// A value that was set.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl<'a> Entry<'a> {
     pub(super) fn server(self) -> Option<String> {
         let place = self.place.clone();
         let url = self.address(address::server)?;
-        if address::is_plain_and_remote(&url) {
-            place.notice("is plain http: anybody on the way can read credentials and texts; use https");
+        if reach::is_plain_and_remote(&url) {
+            place.remark("is plain http, so anybody on the way can read credentials and texts", "use https");
         }
         Some(url)
     }

@@ -1,5 +1,5 @@
 //! The configuration: one TOML file, each key also an environment variable, read once at start. Every problem is
-//! reported at once, with its key, its value (secrets masked) and how to mend it.
+//! reported at once, with its key, its value (secrets masked) and how to mend it; what is legal and suspicious is a remark.
 
 mod address;
 mod assistant;
@@ -15,11 +15,14 @@ mod options;
 mod problem;
 mod provider;
 mod queues;
+mod reach;
 mod reader;
+mod remark;
 mod report;
 mod secret;
 mod services;
 mod size;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +40,7 @@ pub use duration::parse as parse_duration;
 pub use environment::environment;
 pub use problem::{Problem, Problems};
 pub use queues::QueueConfig;
+pub use remark::Remark;
 pub use report::report;
 
 use reader::{Context, Section};
@@ -62,8 +66,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Who answers which numbers.
     pub integrations: Integrations,
-    /// What is worth knowing though nothing is wrong; see [`Config::notices`].
-    pub notices: Vec<String>,
+    /// What is legal and suspicious, or has no effect.
+    pub remarks: Vec<Remark>,
 }
 
 impl Config {
@@ -101,12 +105,6 @@ impl Config {
             mend: "add `public_url` under [ingress]".to_owned(),
         }))
     }
-
-    /// One sentence for each thing worth knowing though nothing is wrong, such as an option without effect yet.
-    #[must_use]
-    pub fn notices(&self) -> &[String] {
-        &self.notices
-    }
 }
 
 /// The configuration, and every key that was looked for.
@@ -132,12 +130,12 @@ fn walk(text: &str, environment: &BTreeMap<String, String>) -> Result<Walked, Pr
         environment,
         variables: overlay.variables,
         problems: RefCell::new(overlay.problems),
-        notices: RefCell::default(),
+        remarks: RefCell::default(),
         known: RefCell::default(),
     };
     let config = services::config(Section::root(&context, table));
-    let Context { problems, notices, known, .. } = context;
-    let config = Config { notices: notices.into_inner(), ..config };
+    let Context { problems, remarks, known, .. } = context;
+    let config = Config { remarks: remarks.into_inner(), ..config };
     Ok(Walked { config, problems: problems.into_inner(), known: known.into_inner() })
 }
 

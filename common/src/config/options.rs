@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::integration::{Options, ProviderSettings, UnknownOutcome};
+use crate::store::LEDGERS_REMEMBER;
 
+use super::duration;
 use super::entry::Entry;
 use super::reader::Section;
 
@@ -27,7 +29,7 @@ pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>
     let options = Options {
         initiate_from_inbound: boolean(&mut section, "initiate_from_inbound", defaults.initiate_from_inbound),
         failure_message: section.take("failure_message").and_then(failure_message).unwrap_or(defaults.failure_message),
-        session_timeout: duration(&mut section, "session_timeout", SECOND, defaults.session_timeout),
+        session_timeout: span(&mut section, "session_timeout", SECOND, defaults.session_timeout),
         notify_on_session_timeout: boolean(
             &mut section,
             "notify_on_session_timeout",
@@ -37,7 +39,7 @@ pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>
             .take("coalesce_window")
             .and_then(|entry| entry.duration(Duration::ZERO..=Duration::from_secs(60)))
             .unwrap_or(defaults.coalesce_window),
-        reply_max_age: duration(&mut section, "reply_max_age", SECOND, defaults.reply_max_age),
+        reply_max_age: span(&mut section, "reply_max_age", SECOND, defaults.reply_max_age),
         rate_per_second: section
             .take("rate_per_second")
             .and_then(|entry| entry.positive(1000.0))
@@ -55,8 +57,17 @@ pub(super) fn read(mut section: Section<'_>, provider: Option<&ProviderSettings>
     };
     for (key, is_idle) in set {
         if is_idle(&options) {
-            section.place.key(key).notice("is accepted but has no effect yet in this release");
+            section
+                .place
+                .key(key)
+                .remark("has no effect yet in this release", "leave it for a later one, or remove it");
         }
+    }
+    if options.reply_max_age > LEDGERS_REMEMBER {
+        let (age, memory) = (duration::show(options.reply_max_age), duration::show(LEDGERS_REMEMBER));
+        let found = format!("is {age}, and what was answered and sent is remembered for {memory}");
+        let mend = format!("write at most \"{memory}\", or an older text may be answered twice");
+        section.place.key("reply_max_age").remark(found, mend);
     }
     section.finish();
     options
@@ -66,7 +77,7 @@ fn boolean(section: &mut Section<'_>, key: &'static str, default: bool) -> bool 
     section.take(key).and_then(Entry::boolean).unwrap_or(default)
 }
 
-fn duration(section: &mut Section<'_>, key: &'static str, least: Duration, default: Duration) -> Duration {
+fn span(section: &mut Section<'_>, key: &'static str, least: Duration, default: Duration) -> Duration {
     section.take(key).and_then(|entry| entry.duration(least..=DAY * 30)).unwrap_or(default)
 }
 

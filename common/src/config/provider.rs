@@ -1,8 +1,7 @@
 //! Reads an integration's provider account.
 
-use secrecy::SecretString;
-
 use crate::integration::{IntelepeerAuth, IntelepeerSettings, ProviderSettings, TwilioApiKey, TwilioSettings};
+use crate::secret::Secret;
 
 use super::entry::Entry;
 use super::options::UNKNOWN_OUTCOMES;
@@ -124,6 +123,6 @@ fn intelepeer_auth(section: &mut Section<'_>) -> Option<IntelepeerAuth> {
 }
 
 /// One required secret or several. None at all only when that was reported.
-fn secrets(section: &mut Section<'_>, key: &'static str, expected: &str) -> Vec<SecretString> {
+fn secrets(section: &mut Section<'_>, key: &'static str, expected: &str) -> Vec<Secret> {
     section.require(key, expected).map(Entry::secrets).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use super::address::{self, Complaint};
 use super::entry::{Entry, is_text};
 use super::nearest::did_you_mean;
 use super::problem::Problem;
+use super::remark::Remark;
 
 /// What the whole walk shares.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub(super) struct Context<'a> {
     pub(super) variables: BTreeMap<String, String>,
     /// Everything wrong so far.
     pub(super) problems: RefCell<Vec<Problem>>,
-    /// Everything worth saying so far that is not wrong.
-    pub(super) notices: RefCell<Vec<String>>,
+    /// Everything legal and suspicious so far.
+    pub(super) remarks: RefCell<Vec<Remark>>,
     /// Every key that was asked for, without list positions: `integrations[].id`.
     pub(super) known: RefCell<BTreeSet<String>>,
 }
@@ -66,10 +67,15 @@ impl Place<'_> {
         parse(text).map_err(complain).ok()
     }
 
-    /// Says something that an operator should know, though nothing is wrong.
-    pub(super) fn notice(&self, sentence: impl AsRef<str>) {
-        let place = self.integration.as_ref().map_or_else(String::new, |id| format!(" (integration \"{id}\")"));
-        self.context.notices.borrow_mut().push(format!("{}{place}: {}", self.path, sentence.as_ref()));
+    /// Says what is suspicious here, though it is legal.
+    pub(super) fn remark(&self, found: impl Into<String>, mend: impl Into<String>) {
+        self.context.remarks.borrow_mut().push(Remark {
+            key: self.path.clone(),
+            integration: self.integration.clone(),
+            variable: self.variable(),
+            found: found.into(),
+            mend: mend.into(),
+        });
     }
 
     /// The variable that set this key, something inside it, or the whole that it is part of.

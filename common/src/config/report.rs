@@ -1,4 +1,5 @@
-//! What `switchboard check-config` prints: every problem, or what the configuration says in short.
+//! What `switchboard check-config` prints: every problem, or what the configuration says in short and what
+//! is suspicious in it.
 
 use secrecy::ExposeSecret as _;
 
@@ -38,9 +39,9 @@ fn summary(config: &Config) -> String {
         lines.push(String::new());
         lines.extend(about(integration, config));
     }
-    if !config.notices.is_empty() {
-        lines.extend([String::new(), "worth knowing".to_owned()]);
-        lines.extend(config.notices.iter().map(|notice| format!("    {notice}")));
+    if !config.remarks.is_empty() {
+        lines.extend([String::new(), "remarks".to_owned()]);
+        lines.extend(config.remarks.iter().map(|remark| format!("    {remark}")));
     }
     lines.join("\n") + "\n"
 }

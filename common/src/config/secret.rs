@@ -1,27 +1,31 @@
 //! Secrets: text in the file, an environment variable named there, or a file named there. No problem shows any of it.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::ExposeSecret as _;
 use toml::Value;
+
+use crate::secret::{Secret, without_line_end};
 
 use super::entry::{Entry, split_at_commas, table_in, toml_value};
 use super::reader::{Place, Section};
-
-/// No secret is larger; a wrong path may lead to something endless.
-const LARGEST_FILE_BYTES: u64 = 64 * 1024;
+use super::suspicion;
 
 const EXPECTED: &str = "a secret: text, { env = \"NAME\" } or { file = \"PATH\" }";
 
 impl Entry<'_> {
-    /// One secret.
-    pub(super) fn secret(self) -> Option<SecretString> {
-        self.hidden_text().map(SecretString::from)
+    /// One secret. What looks wrong with it is remarked on.
+    pub(super) fn secret(self) -> Option<Secret> {
+        let place = self.place.clone();
+        let secret = self.hidden()?;
+        if let Some((found, mend)) = suspicion::of(secret.current().expose_secret()) {
+            place.remark(found, mend);
+        }
+        Some(secret)
     }
 
     /// One secret or a list of them.
-    pub(super) fn secrets(self) -> Vec<SecretString> {
+    pub(super) fn secrets(self) -> Vec<Secret> {
         self.one_or_more(|_| None).into_iter().filter_map(Self::secret).collect()
     }
 
@@ -34,6 +38,10 @@ impl Entry<'_> {
 
     /// The text of a secret, from wherever it is.
     pub(super) fn hidden_text(self) -> Option<String> {
+        self.hidden().map(|secret| secret.current().expose_secret().to_owned())
+    }
+
+    fn hidden(self) -> Option<Secret> {
         let reference = match &self.value {
             Value::String(text) if self.is_from_variable => table_in(text),
             Value::Table(table) => Some(table.clone()),
@@ -44,7 +52,7 @@ impl Entry<'_> {
         }
         match self.value {
             Value::String(text) if !text.trim().is_empty() => {
-                Some(if self.is_from_variable { without_line_end(&text) } else { text })
+                Some(if self.is_from_variable { without_line_end(&text) } else { text }.into())
             }
             _ => {
                 self.refuse_hidden(EXPECTED, mend(&self.place));
@@ -72,7 +80,7 @@ impl Entry<'_> {
 }
 
 /// What `{ env = "NAME" }` or `{ file = "PATH" }` refers to.
-fn referred(mut reference: Section<'_>) -> Option<String> {
+fn referred(mut reference: Section<'_>) -> Option<Secret> {
     let place = reference.place.clone();
     let variable = reference.take("env");
     let file = reference.take("file");
@@ -91,7 +99,7 @@ fn referred(mut reference: Section<'_>) -> Option<String> {
     }
 }
 
-fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<String> {
+fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<Secret> {
     let is_name = |text: &str| {
         !text.is_empty()
             && text.len() <= 128
@@ -105,7 +113,7 @@ fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<String> {
     };
     let secret = place.context.environment.get(name);
     let found = match secret {
-        Some(secret) if !secret.trim().is_empty() => return Some(without_line_end(secret)),
+        Some(secret) if !secret.trim().is_empty() => return Some(without_line_end(secret).into()),
         Some(_) => format!("names the environment variable {name}, which is empty"),
         None => format!("names the environment variable {name}, which is not set"),
     };
@@ -113,38 +121,15 @@ fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<String> {
     None
 }
 
-fn from_file(place: &Place<'_>, file: Entry<'_>) -> Option<String> {
+fn from_file(place: &Place<'_>, file: Entry<'_>) -> Option<Secret> {
     let path = file.text("the path of a file")?;
-    let expected = "a file that holds the secret as UTF-8 text";
-    match read_small(&path) {
-        Ok(text) if text.trim().is_empty() => {
-            place.problem(format!("names the file {path:?}, which is empty"), expected, "write the secret into it");
-            None
-        }
-        Ok(text) => Some(without_line_end(&text)),
-        Err(why) => {
-            let mend = "correct the path (it counts from the working directory) or the file's permissions";
-            place.problem(format!("names the file {path:?}, which cannot be read: {why}"), expected, mend);
-            None
-        }
-    }
-}
-
-/// Files end with a line end, and so do the variables that are filled from them.
-fn without_line_end(secret: &str) -> String {
-    secret.trim_end_matches(['\r', '\n']).to_owned()
-}
-
-fn read_small(path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let file = File::open(path)?;
-    if !file.metadata()?.is_dir() {
-        let size = file.take(LARGEST_FILE_BYTES + 1).read_to_string(&mut text)?;
-        if u64::try_from(size).is_ok_and(|size| size <= LARGEST_FILE_BYTES) {
-            return Ok(text);
-        }
-    }
-    Err(io::Error::other("it is a directory, or larger than 64 KiB"))
+    let secret = Secret::in_file(Path::new(&path));
+    let refuse = |why| {
+        let expected = "a file that holds the secret as UTF-8 text, at most 64 KiB";
+        let mend = "correct the path (it counts from the working directory), the file's permissions or what it holds";
+        place.problem(format!("names the file {path:?}, which cannot be read: {why}"), expected, mend);
+    };
+    secret.map_err(refuse).ok()
 }
 
 fn mend(place: &Place<'_>) -> String {

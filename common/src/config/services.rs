@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::integration::Integration;
 
 use super::entry::Entry;
 use super::reader::{Place, Section};
 use super::{
     BrokerConfig, BrokerUrl, Config, IngressConfig, OperationsConfig, SenderConfig, StoreConfig, StoreUrl,
-    WorkerConfig, address, integrations,
+    WorkerConfig, address, integrations, reach,
 };
 
 const EMBEDDED: &str = "embedded";
@@ -33,9 +36,10 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
         operations: operations(root.section("operations")),
         shutdown_grace: shutdown_grace.unwrap_or(defaults.shutdown_grace),
         integrations: integrations::read(root.sections("integrations")),
-        notices: Vec::new(),
+        remarks: Vec::new(),
     };
     refuse_one_port_for_two(&root.place, &config);
+    remark_on_unreachable(&root.place, &config);
     root.finish();
     config
 }
@@ -59,8 +63,17 @@ fn broker_url(entry: Entry<'_>) -> Option<BrokerUrl> {
     if entry.value.as_str() == Some(EMBEDDED) {
         return Some(BrokerUrl::Embedded);
     }
-    let nodes = entry.secret_addresses().into_iter().filter_map(|node| secret_address(node, address::amqp));
-    Some(BrokerUrl::Amqp(nodes.collect()))
+    Some(BrokerUrl::Amqp(entry.secret_addresses().into_iter().filter_map(node).collect()))
+}
+
+fn node(entry: Entry<'_>) -> Option<SecretString> {
+    let place = entry.place.clone();
+    let url = secret_address(entry, address::amqp)?;
+    if address::names_the_empty_vhost(url.expose_secret()) {
+        let mend = "leave the slash away for the vhost that is named `/`, or write the name of another one behind it";
+        place.remark("ends with a slash, which names a vhost without a name", mend);
+    }
+    Some(url)
 }
 
 fn store(mut section: Section<'_>) -> StoreConfig {
@@ -109,8 +122,8 @@ fn ingress(mut section: Section<'_>) -> IngressConfig {
             .unwrap_or(IngressConfig::default().spool_limit_bytes),
     };
     section.finish();
-    if config.public_url.as_deref().is_some_and(address::is_plain_and_remote) {
-        place.notice("is plain http: anybody on the way can read the texts; use https");
+    if config.public_url.as_deref().is_some_and(reach::is_plain_and_remote) {
+        place.remark("is plain http, so anybody on the way can read the texts", "use https");
     }
     config
 }
@@ -151,6 +164,21 @@ fn socket_address(entry: Entry<'_>) -> Option<SocketAddr> {
         );
         text.parse().map_err(|_| mend)
     })
+}
+
+/// Providers post texts and receipts to the public URL. A simulator on this machine reaches whatever we reach.
+fn remark_on_unreachable(root: &Place<'_>, config: &Config) {
+    let is_simulated = |one: &Arc<Integration>| reach::is_this_machine(one.provider.base_url());
+    let mut integrations = config.integrations.iter().peekable();
+    if integrations.peek().is_some() && integrations.all(is_simulated) {
+        return;
+    }
+    for url in config.ingress.public_url.iter().filter(|url| !reach::is_reachable_from_outside(url)) {
+        let found = format!("is {url}, which a provider on the Internet cannot reach");
+        let mend =
+            "name the host that the provider posts to; Twilio refuses to report deliveries anywhere else (21609)";
+        root.key("ingress").key("public_url").remark(found, mend);
+    }
 }
 
 fn refuse_one_port_for_two(root: &Place<'_>, config: &Config) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use crate::secret::Secret;
 
 /// Which assistant answers, and where it is.
 #[derive(Debug, Clone)]
@@ -23,6 +23,15 @@ impl AssistantSettings {
             Self::Scripted(_) => "scripted",
         }
     }
+
+    /// Every secret of the assistant.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::Watsonx(watsonx) => watsonx.locations.iter().filter_map(|at| at.auth.secret().cloned()).collect(),
+            Self::Scripted(_) => Vec::new(),
+        }
+    }
 }
 
 /// A watsonx Assistant and its backups.
@@ -39,12 +48,23 @@ pub struct WatsonxSettings {
 }
 
 impl WatsonxSettings {
+    /// How long one exchange may take when every call at every location times out.
+    #[must_use]
+    pub fn longest_exchange(&self) -> Duration {
+        let location = self.timeout.saturating_mul(self.retries + 1) + self.retry_interval.saturating_mul(self.retries);
+        location.saturating_mul(u32::try_from(self.locations.len()).unwrap_or(u32::MAX))
+    }
+
     /// An assistant at `locations`, of which there must be one, with the defaults for everything else.
     #[must_use]
     pub fn new(locations: Vec<WatsonxLocation>) -> Self {
         Self { locations, timeout: Duration::from_secs(30), retries: 2, retry_interval: Duration::from_secs(2) }
     }
 }
+
+/// The longest that a turn may take, with every retry and backup: a third of the 30 minutes after which RabbitMQ takes a
+/// delivery for lost, because the turn before it in the conversation may take as long.
+pub const LONGEST_TURN: Duration = Duration::from_secs(10 * 60);
 
 /// One place where the assistant runs.
 #[derive(Debug, Clone)]
@@ -65,16 +85,16 @@ pub struct WatsonxLocation {
 #[derive(Debug, Clone)]
 pub enum AssistantAuth {
     /// HTTP Basic with the user `apikey`.
-    ApiKey(SecretString),
+    ApiKey(Secret),
     /// The key is exchanged for an IAM token at `url` + `/identity/token`.
     Iam {
         /// The key.
-        apikey: SecretString,
+        apikey: Secret,
         /// The token service; default `https://iam.cloud.ibm.com`.
         url: String,
     },
     /// A token that never changes.
-    Bearer(SecretString),
+    Bearer(Secret),
     /// A Cloud Pak user, exchanged for a token at `url` + `/v1/authorize`.
     CloudPak {
         /// The token service.
@@ -88,13 +108,27 @@ pub enum AssistantAuth {
     None,
 }
 
+impl AssistantAuth {
+    /// The secret that it is, or is made from.
+    #[must_use]
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::ApiKey(secret) | Self::Bearer(secret) | Self::Iam { apikey: secret, .. } => Some(secret),
+            Self::CloudPak { secret: CloudPakSecret::Password(secret) | CloudPakSecret::ApiKey(secret), .. } => {
+                Some(secret)
+            }
+            Self::None => None,
+        }
+    }
+}
+
 /// What a Cloud Pak user proves itself with.
 #[derive(Debug, Clone)]
 pub enum CloudPakSecret {
     /// Its password.
-    Password(SecretString),
+    Password(Secret),
     /// Its API key.
-    ApiKey(SecretString),
+    ApiKey(Secret),
 }
 
 /// A scripted dialogue.

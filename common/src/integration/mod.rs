@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::message::{Address, IntegrationId};
+use crate::secret::Secret;
 
 pub use assistant::{
-    AssistantAuth, AssistantSettings, CloudPakSecret, ScriptedSettings, WatsonxLocation, WatsonxSettings,
+    AssistantAuth, AssistantSettings, CloudPakSecret, LONGEST_TURN, ScriptedSettings, WatsonxLocation, WatsonxSettings,
 };
 pub use options::Options;
 pub use provider::{
@@ -34,6 +35,12 @@ pub struct Integration {
 }
 
 impl Integration {
+    /// Every secret that it is configured with.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.provider.secrets().into_iter().chain(self.assistant.secrets()).collect()
+    }
+
     /// Whether `number` is one of ours.
     #[must_use]
     pub fn has_number(&self, number: &Address) -> bool {

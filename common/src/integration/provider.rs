@@ -1,6 +1,6 @@
 //! The settings of a provider account.
 
-use secrecy::SecretString;
+use crate::secret::Secret;
 
 /// Which provider, and its account.
 #[derive(Debug, Clone)]
@@ -20,6 +20,34 @@ impl ProviderSettings {
             Self::Intelepeer(_) => "intelepeer",
         }
     }
+
+    /// The API that sends, without a trailing slash.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        match self {
+            Self::Twilio(twilio) => &twilio.base_url,
+            Self::Intelepeer(intelepeer) => &intelepeer.base_url,
+        }
+    }
+
+    /// What proves that a webhook comes from the provider.
+    #[must_use]
+    pub fn webhook_secrets(&self) -> &[Secret] {
+        match self {
+            Self::Twilio(twilio) => &twilio.auth_tokens,
+            Self::Intelepeer(intelepeer) => &intelepeer.account_secrets,
+        }
+    }
+
+    /// Every secret of the account.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let sends = match self {
+            Self::Twilio(twilio) => twilio.api_key.as_ref().map(|key| key.secret.clone()),
+            Self::Intelepeer(intelepeer) => Some(intelepeer.auth.secret().clone()),
+        };
+        self.webhook_secrets().iter().cloned().chain(sends).collect()
+    }
 }
 
 /// A Twilio account.
@@ -28,7 +56,7 @@ pub struct TwilioSettings {
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
     /// One or more auth tokens: webhooks signed with any of them are believed. The first one sends where there is no key.
-    pub auth_tokens: Vec<SecretString>,
+    pub auth_tokens: Vec<Secret>,
     /// Sends and asks in the place of the auth token, which then only proves webhooks.
     pub api_key: Option<TwilioApiKey>,
     /// The REST API, without a trailing slash; default `https://api.twilio.com`.
@@ -40,7 +68,7 @@ pub struct TwilioSettings {
 impl TwilioSettings {
     /// An account with the defaults for everything else.
     #[must_use]
-    pub fn new(account_sid: String, auth_tokens: Vec<SecretString>) -> Self {
+    pub fn new(account_sid: String, auth_tokens: Vec<Secret>) -> Self {
         let base_url = "https://api.twilio.com".to_owned();
         Self { account_sid, auth_tokens, api_key: None, base_url, messaging_service_sid: None }
     }
@@ -52,14 +80,14 @@ pub struct TwilioApiKey {
     /// `SK` and 32 hexadecimal digits.
     pub sid: String,
     /// Its secret, which Twilio shows once.
-    pub secret: SecretString,
+    pub secret: Secret,
 }
 
 /// An IntelePeer account.
 #[derive(Debug, Clone)]
 pub struct IntelepeerSettings {
     /// The portal's Secret Input, as it stands in webhook bodies; any of several is believed.
-    pub account_secrets: Vec<SecretString>,
+    pub account_secrets: Vec<Secret>,
     /// How we prove ourselves.
     pub auth: IntelepeerAuth,
     /// The sending API, without a trailing slash; default `https://api.intelepeer.com`.
@@ -73,7 +101,7 @@ pub struct IntelepeerSettings {
 impl IntelepeerSettings {
     /// An account with the defaults for everything else.
     #[must_use]
-    pub fn new(account_secrets: Vec<SecretString>, auth: IntelepeerAuth) -> Self {
+    pub fn new(account_secrets: Vec<Secret>, auth: IntelepeerAuth) -> Self {
         Self {
             account_secrets,
             auth,
@@ -88,14 +116,24 @@ impl IntelepeerSettings {
 #[derive(Debug, Clone)]
 pub enum IntelepeerAuth {
     /// A long-lived API token.
-    Token(SecretString),
+    Token(Secret),
     /// A portal user, exchanged for tokens that live 24 hours.
     Login {
         /// The user.
         username: String,
         /// The password.
-        password: SecretString,
+        password: Secret,
     },
+}
+
+impl IntelepeerAuth {
+    /// The token, or the user's password.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::Token(secret) | Self::Login { password: secret, .. } => secret,
+        }
+    }
 }
 
 /// What to do with a send whose outcome stays unknown.

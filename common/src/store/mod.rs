@@ -18,6 +18,10 @@ use crate::failure::Failure;
 
 pub use patience::{Halt, PatientStore, Written};
 
+/// How long the ledgers remember what was answered and sent: longer than any provider or broker hands out again, and than
+/// any parked retry takes.
+pub const LEDGERS_REMEMBER: Duration = Duration::from_secs(72 * 3600);
+
 /// Names a record. Records that change in one commit share a `scope` (on a Redis cluster they then share a node).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {

@@ -200,7 +200,7 @@ async fn t11_an_api_key_sends_and_asks_and_the_auth_token_only_verifies() {
     let key = SimulatorConfig::demo().twilio.api_keys.remove(0);
     let ProviderSettings::Twilio(settings) = &mut rig.integration.provider else { panic!("not Twilio") };
     settings.auth_tokens = vec!["only-for-webhooks".into()];
-    settings.api_key = Some(common::integration::TwilioApiKey { sid: key.sid, secret: key.secret });
+    settings.api_key = Some(common::integration::TwilioApiKey { sid: key.sid, secret: key.secret.into() });
     assert!(!format!("{settings:?}").contains("simulated-twilio-key-secret"));
     rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");

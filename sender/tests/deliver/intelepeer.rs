@@ -10,12 +10,12 @@ use simulator::{Fault, Route, SimulatorConfig};
 use crate::rig::{CUSTOMER, INTELEPEER_NUMBER, Rig, replay, said, to, with_picture};
 
 fn token() -> IntelepeerAuth {
-    IntelepeerAuth::Token(SimulatorConfig::demo().intelepeer.token)
+    IntelepeerAuth::Token(SimulatorConfig::demo().intelepeer.token.into())
 }
 
 fn login() -> IntelepeerAuth {
     let account = SimulatorConfig::demo().intelepeer;
-    IntelepeerAuth::Login { username: account.username, password: account.password }
+    IntelepeerAuth::Login { username: account.username, password: account.password.into() }
 }
 
 async fn rig(auth: IntelepeerAuth) -> Rig {

@@ -45,7 +45,7 @@ impl Rig {
         let simulator = start(config).await;
         let settings = TwilioSettings {
             account_sid: account.account_sid,
-            auth_tokens: vec![account.auth_token],
+            auth_tokens: vec![account.auth_token.into()],
             base_url: simulator.url().to_owned(),
             api_key: None,
             messaging_service_sid: None,
@@ -59,7 +59,7 @@ impl Rig {
         auth: IntelepeerAuth,
         unknown_outcome: UnknownOutcome,
     ) -> Self {
-        let account_secrets = vec![config.intelepeer.secret.clone()];
+        let account_secrets = vec![config.intelepeer.secret.clone().into()];
         let simulator = start(config).await;
         let url = simulator.url().to_owned();
         let settings =

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use common::failure::Failure;
-use common::integration::Integration;
+use common::integration::{Integration, LONGEST_TURN};
 use common::message::{Envelope, Inbound};
 use common::store::{Expect, Halt, Key, Record, Write};
 
@@ -46,17 +46,18 @@ impl TurnHandler {
         let choice = session.list.as_ref().and_then(|list| list.choose(text.expose())).cloned();
         let attempts = Attempts::new(self.clock.clone());
         let started = Instant::now();
-        let answered = assistant
-            .answer(&Turn {
-                input: choice.as_ref().map_or(Input::Text(&text), |choice| Input::Choice(&choice.input)),
-                state: session.assistant_state(),
-                user_id: &user_id,
-                conversation: &envelope.conversation,
-                sms_session: &session.sms_session.to_string(),
-                media: &media,
-                attempts: &attempts,
-            })
-            .await;
+        let turn = Turn {
+            input: choice.as_ref().map_or(Input::Text(&text), |choice| Input::Choice(&choice.input)),
+            state: session.assistant_state(),
+            user_id: &user_id,
+            conversation: &envelope.conversation,
+            sms_session: &session.sms_session.to_string(),
+            media: &media,
+            attempts: &attempts,
+        };
+        let answered = tokio::time::timeout(LONGEST_TURN, assistant.answer(&turn)).await;
+        let answered =
+            answered.unwrap_or_else(|_| Err(Failure::unknown("the assistant did not answer within 10 minutes")));
         metrics::histogram!("switchboard_assistant_answer_seconds", "assistant" => integration.assistant.name())
             .record(started.elapsed());
         Ok(match answered {

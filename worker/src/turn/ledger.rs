@@ -5,18 +5,14 @@
 //! and an envelope that was replayed more often is asked again; the failure message then keeps its own id. A turn that
 //! was answered is settled for ever, however often it is replayed.
 
-use std::time::Duration;
-
 use common::broker::{Decision, Destination, Outcome, Outgoing, Reason, Stage};
 use common::failure::{Failure, FailureKind};
 use common::message::{Attempt, Body, Envelope, MessageId, MessageText, Part};
-use common::store::{Expect, Key, Record, Write};
+use common::store::{Expect, Key, LEDGERS_REMEMBER, Record, Write};
 use serde::{Deserialize, Serialize};
 
 /// The newest schema of an entry.
 const SCHEMA: u16 = 1;
-/// Longer than any provider or broker hands out a message again.
-const TTL: Duration = Duration::from_secs(72 * 3600);
 
 /// What came of a turn.
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,7 +113,7 @@ impl Entry {
     /// The write that puts this entry at `key`.
     pub(super) fn put(&self, key: Key, expect: Expect) -> Write {
         // Strings, numbers and lists: serialising cannot fail.
-        Write::put(key, expect, serde_json::to_vec(self).unwrap_or_default(), TTL)
+        Write::put(key, expect, serde_json::to_vec(self).unwrap_or_default(), LEDGERS_REMEMBER)
     }
 
     /// Whether nothing remains to be asked: the turn was answered, or it failed and nobody has replayed it since.

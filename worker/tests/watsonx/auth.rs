@@ -2,6 +2,8 @@
 
 use common::failure::FailureKind;
 use common::integration::{AssistantAuth, CloudPakSecret, WatsonxLocation};
+use common::secret::Secret;
+use secrecy::ExposeSecret as _;
 use simulator::watsonx::WatsonxInstance;
 use simulator::{Fault, Route, Simulator};
 
@@ -29,11 +31,11 @@ async fn every_kind_of_credentials_is_let_in() {
     let simulator = simulated().await;
     let instance = WatsonxInstance::demo();
     let kinds = [
-        AssistantAuth::ApiKey(instance.api_keys[0].clone()),
+        AssistantAuth::ApiKey(instance.api_keys[0].clone().into()),
         good_iam(&simulator),
-        AssistantAuth::Bearer(instance.static_tokens[0].clone()),
-        cloud_pak(&simulator, CloudPakSecret::Password(instance.password)),
-        cloud_pak(&simulator, CloudPakSecret::ApiKey(instance.api_keys[0].clone())),
+        AssistantAuth::Bearer(instance.static_tokens[0].clone().into()),
+        cloud_pak(&simulator, CloudPakSecret::Password(instance.password.into())),
+        cloud_pak(&simulator, CloudPakSecret::ApiKey(instance.api_keys[0].clone().into())),
     ];
     for auth in kinds {
         let shown = format!("{auth:?}");
@@ -91,4 +93,21 @@ async fn a_token_service_that_is_away_for_a_moment_is_asked_again() {
     simulator.fail(Route::Token, Fault::status(503));
     customer_with(&simulator, good_iam(&simulator)).say("hello").await.unwrap();
     assert_eq!(calls(&simulator, Route::Token).len(), 2);
+}
+
+#[tokio::test]
+async fn t12_a_key_that_changes_on_disk_is_read_again_when_it_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, auth) in [
+        ("basic", (|_, key| AssistantAuth::ApiKey(key)) as fn(&Simulator, Secret) -> AssistantAuth),
+        ("iam", |simulator, apikey| AssistantAuth::Iam { apikey, url: simulator.url().to_owned() }),
+    ] {
+        let simulator = simulated().await;
+        let path = directory.path().join(name);
+        std::fs::write(&path, "old-key\n").unwrap();
+        let mut customer = customer_with(&simulator, auth(&simulator, Secret::in_file(&path).unwrap()));
+        std::fs::write(&path, WatsonxInstance::demo().api_keys[0].expose_secret()).unwrap();
+        customer.say("hello").await.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        assert!(customer.attempts.is_empty(), "{name}");
+    }
 }

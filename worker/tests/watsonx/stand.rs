@@ -25,7 +25,7 @@ pub(crate) fn location(simulator: &Simulator) -> WatsonxLocation {
         assistant_id: instance.assistant_id,
         environment_id: Some(instance.environment_id),
         version: "2024-08-25".into(),
-        auth: AssistantAuth::ApiKey(instance.api_keys[0].clone()),
+        auth: AssistantAuth::ApiKey(instance.api_keys[0].clone().into()),
     }
 }
 

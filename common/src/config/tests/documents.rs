@@ -75,7 +75,7 @@ fn the_example_loads_with_the_variables_of_the_example_environment() {
     let settings = EXAMPLE_ENVIRONMENT.lines().filter(|line| !line.starts_with('#'));
     let variables: Vec<_> = settings.filter_map(|line| line.split_once('=')).collect();
     let config = Config::from_toml(EXAMPLE, &environment(&variables)).unwrap_or_else(|problems| panic!("{problems}"));
-    assert!(config.notices().is_empty(), "{:?}", config.notices());
+    assert_eq!(config.remarks, []);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_defaults_shown_in_the_example_are_the_defaults() {
     let shown = shown.collect::<Vec<_>>().join("\n");
     let read = |text: &str| {
         let config = Config::from_toml(text, &environment(&settings)).unwrap_or_else(|problems| panic!("{problems}"));
-        format!("{:?}", Config { notices: Vec::new(), ..config })
+        format!("{:?}", Config { remarks: Vec::new(), ..config })
     };
     assert_eq!(read(&shown), read(EXAMPLE));
 }

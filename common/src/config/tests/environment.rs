@@ -55,7 +55,7 @@ fn the_environment_alone_is_enough() {
         ],
     );
     let ProviderSettings::Twilio(twilio) = first(&config).provider else { panic!("not Twilio") };
-    assert_eq!(twilio.auth_tokens[0].expose_secret(), "has, a comma");
+    assert_eq!(twilio.auth_tokens[0].current().expose_secret(), "has, a comma");
 }
 
 #[test]
@@ -68,7 +68,8 @@ fn a_secret_in_a_variable_may_refer_or_list() {
     ] {
         let config = load(WHOLE, &[("OTHER", "elsewhere\r\n"), (name, value)]);
         let ProviderSettings::Twilio(twilio) = first(&config).provider else { panic!("not Twilio") };
-        let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.expose_secret()).collect();
+        let tokens: Vec<_> =
+            twilio.auth_tokens.iter().map(|token| token.current().expose_secret().to_owned()).collect();
         assert_eq!(tokens, expected, "{value}");
     }
 }

@@ -3,6 +3,7 @@
 mod documents;
 mod environment;
 mod problems;
+mod remarks;
 mod robustness;
 mod sections;
 

@@ -47,7 +47,7 @@ fn the_example_of_the_design_loads_and_equals_the_defaults() {
         assert_eq!(read, default);
     }
     let ProviderSettings::Twilio(twilio) = &integration.provider else { panic!("not Twilio") };
-    assert_eq!(twilio.auth_tokens[0].expose_secret(), "twilio-token");
+    assert_eq!(twilio.auth_tokens[0].current().expose_secret(), "twilio-token");
     assert_eq!(twilio.messaging_service_sid.as_deref(), Some("MG0123456789abcdef0123456789abcdef"));
     assert_eq!(integration.options, crate::integration::Options::default());
     assert_eq!(integration.numbers[0].expose(), "+12125550100");
@@ -59,7 +59,7 @@ fn a_backup_inherits_what_it_does_not_say() {
     let [first, backup] = &watsonx(&integration).locations[..] else { panic!("not two locations") };
     assert!(backup.url.contains("eu-de"));
     assert_eq!((&backup.assistant_id, &backup.environment_id), (&first.assistant_id, &first.environment_id));
-    assert!(matches!(&backup.auth, AssistantAuth::ApiKey(key) if key.expose_secret() == "watsonx-key"));
+    assert!(matches!(&backup.auth, AssistantAuth::ApiKey(key) if key.current().expose_secret() == "watsonx-key"));
 
     let own = WHOLE.replace("[integrations.options]", "assistant_id = \"other\"\n[integrations.options]");
     let integration = support(&load(&own));
@@ -71,8 +71,10 @@ fn a_backup_inherits_what_it_does_not_say() {
 fn the_example_of_the_design_loads_for_intelepeer() {
     let integration = support(&load(&intelepeer()));
     let ProviderSettings::Intelepeer(settings) = &integration.provider else { panic!("not IntelePeer") };
-    assert_eq!(settings.account_secrets[0].expose_secret(), "intelepeer-secret");
-    assert!(matches!(&settings.auth, IntelepeerAuth::Token(token) if token.expose_secret() == "intelepeer-token"));
+    assert_eq!(settings.account_secrets[0].current().expose_secret(), "intelepeer-secret");
+    assert!(
+        matches!(&settings.auth, IntelepeerAuth::Token(token) if token.current().expose_secret() == "intelepeer-token")
+    );
     assert_eq!(settings.login_url, "https://customer.intelepeer.com");
     assert!(!integration.options.mms);
 }
@@ -84,7 +86,7 @@ fn intelepeer_can_log_in() {
     let integration = support(&load(&text));
     let ProviderSettings::Intelepeer(settings) = &integration.provider else { panic!("not IntelePeer") };
     let IntelepeerAuth::Login { username, password } = &settings.auth else { panic!("no login") };
-    assert_eq!((username.as_str(), password.expose_secret()), ("me", "pw"));
+    assert_eq!((username.as_str(), password.current().expose_secret()), ("me", "pw"));
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn every_way_to_prove_ourselves_to_watsonx_is_read() {
     let iam = auth("{ kind = \"iam\", apikey = \"k\" }");
     assert!(matches!(iam, AssistantAuth::Iam { url, .. } if url == "https://iam.cloud.ibm.com"));
     let bearer = auth("{ kind = \"bearer\", token = \"t\" }");
-    assert!(matches!(bearer, AssistantAuth::Bearer(token) if token.expose_secret() == "t"));
+    assert!(matches!(bearer, AssistantAuth::Bearer(token) if token.current().expose_secret() == "t"));
     let cloud_pak = auth("{ kind = \"cloud_pak\", url = \"https://cpd/\", username = \"u\", api_key = \"k\" }");
     assert!(
         matches!(cloud_pak, AssistantAuth::CloudPak { url, secret: CloudPakSecret::ApiKey(_), .. } if url == "https://cpd")
@@ -127,24 +129,24 @@ fn a_secret_may_lie_in_a_file_and_tokens_in_a_list() {
     let list = format!("auth_token = [{{ file = {path:?} }}, \"old\"] # ");
     let integration = support(&load(&WHOLE.replace("auth_token = ", &list)));
     let ProviderSettings::Twilio(twilio) = &integration.provider else { panic!("not Twilio") };
-    let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.expose_secret()).collect();
+    let tokens: Vec<_> = twilio.auth_tokens.iter().map(|token| token.current().expose_secret().to_owned()).collect();
     assert_eq!(tokens, ["from-file", "old"]);
 }
 
 #[test]
-fn notices_name_only_what_was_set_and_has_no_effect() {
-    assert!(Config::from_toml("", &no_environment()).unwrap().notices().is_empty());
-    let keys: Vec<String> =
-        load(WHOLE).notices().iter().map(|n| n.split(' ').next().unwrap_or_default().to_owned()).collect();
+fn options_without_effect_are_remarked_on_only_where_they_are_set() {
+    assert_eq!(Config::from_toml("", &no_environment()).unwrap().remarks, []);
+    let keys: Vec<String> = load(WHOLE).remarks.into_iter().map(|remark| remark.key).collect();
     assert_eq!(keys, ["integrations[0].options.mms"]);
     let (without_options, _) = WHOLE.split_once("[integrations.options]").unwrap();
-    assert!(load(without_options).notices().is_empty());
+    assert_eq!(load(without_options).remarks, []);
     let plain = load(&without_options.replace("https://sms.example.com", "http://sms.example.com"));
-    assert!(plain.notices()[0].starts_with("ingress.public_url: is plain http"), "{:?}", plain.notices());
+    let remarks: Vec<String> = plain.remarks.iter().map(ToString::to_string).collect();
+    assert!(remarks[0].starts_with("ingress.public_url is plain http"), "{remarks:?}");
 }
 
 #[test]
-fn a_dialogue_that_is_not_here_is_worth_a_notice() {
+fn a_dialogue_that_is_not_here_is_remarked_on() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dialogue.toml");
     let text = format!(
@@ -152,10 +154,11 @@ fn a_dialogue_that_is_not_here_is_worth_a_notice() {
          twilio = {{ account_sid = 'AC00000000000000000000000000000000', auth_token = 't' }}\n\
          assistant = {{ kind = 'scripted', file = {path:?} }}"
     );
-    let notices = || Config::from_toml(&text, &no_environment()).unwrap().notices().to_vec();
-    assert!(notices()[0].contains("assistant.file (integration \"a\"): is not on this machine"), "{:?}", notices());
+    let remarks = || Config::from_toml(&text, &no_environment()).unwrap().remarks;
+    let first = remarks()[0].to_string();
+    assert!(first.contains("assistant.file (integration \"a\") is not on this machine"), "{first}");
     std::fs::write(&path, "").unwrap();
-    assert!(notices().is_empty());
+    assert_eq!(remarks(), []);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::super::answer::Answer;
 use super::failure;
 use crate::failure::{Failure, FailureKind};
 use crate::integration::IntelepeerAuth;
+use crate::secret::{Keyring, Secret};
 
 /// Tokens live 24 hours; ours are exchanged an hour earlier.
 const LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
@@ -31,6 +32,7 @@ pub(super) struct Token {
 #[derive(Debug)]
 pub(super) struct Tokens {
     auth: IntelepeerAuth,
+    keyring: Keyring,
     login_url: String,
     client: reqwest::Client,
     issued: Mutex<Option<(SecretString, Instant)>>,
@@ -46,7 +48,8 @@ struct Issued {
 impl Tokens {
     /// Tokens for `auth`; users log in at `login_url`.
     pub(super) fn new(auth: IntelepeerAuth, login_url: &str, client: reqwest::Client) -> Self {
-        Self { auth, login_url: login_url.to_owned(), client, issued: Mutex::new(None), failures: AtomicU64::new(0) }
+        let (keyring, login_url) = (Keyring::new([auth.secret().clone()]), login_url.to_owned());
+        Self { auth, keyring, login_url, client, issued: Mutex::new(None), failures: AtomicU64::new(0) }
     }
 
     /// A token other than `refused`, issued now if need be. Callers that come together share one exchange, also one that
@@ -56,7 +59,7 @@ impl Tokens {
     /// When no token is issued; nothing was sent then.
     pub(super) async fn get(&self, refused: Option<&SecretString>) -> Result<Token, Failure> {
         let (username, password) = match &self.auth {
-            IntelepeerAuth::Token(secret) => return Ok(Token { secret: secret.clone(), is_renewable: false }),
+            IntelepeerAuth::Token(token) => return self.unchanging(token, refused).await,
             IntelepeerAuth::Login { username, password } => (username, password),
         };
         let failures = self.failures.load(Ordering::Relaxed);
@@ -70,7 +73,12 @@ impl Tokens {
         if self.failures.load(Ordering::Relaxed) > failures {
             return Err(Failure::transient("IntelePeer issued no token a moment ago"));
         }
-        let logged_in = self.log_in(username, password).await;
+        let began = Instant::now();
+        let mut logged_in = self.log_in(username, password).await;
+        let is_refused = logged_in.as_ref().is_err_and(|failure| !failure.kind.is_retryable());
+        if is_refused && self.keyring.has_changed(began).await {
+            logged_in = self.log_in(username, password).await;
+        }
         if logged_in.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,9 +87,17 @@ impl Tokens {
         Ok(Token { secret, is_renewable: false })
     }
 
-    async fn log_in(&self, username: &str, password: &SecretString) -> Result<SecretString, Failure> {
+    /// The token that is not issued; once one was refused, as it is on disk now.
+    async fn unchanging(&self, token: &Secret, refused: Option<&SecretString>) -> Result<Token, Failure> {
+        if refused.is_some() {
+            self.keyring.has_changed(Instant::now()).await;
+        }
+        Ok(Token { secret: token.current(), is_renewable: refused.is_none() && self.keyring.can_change() })
+    }
+
+    async fn log_in(&self, username: &str, password: &Secret) -> Result<SecretString, Failure> {
         let url = format!("{}/_rest/v4/authenticate", self.login_url);
-        let user = json!({"username": username, "password": password.expose_secret()});
+        let user = json!({"username": username, "password": password.current().expose_secret()});
         let request = self.client.post(url).header(::http::header::ACCEPT, "application/json").json(&user);
         let answer = Answer::to(request).await.map_err(before_sending)?;
         if answer.status != StatusCode::OK {

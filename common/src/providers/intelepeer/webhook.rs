@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ::http::StatusCode;
-use secrecy::{ExposeSecret as _, SecretBox};
+use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -12,12 +12,12 @@ use super::super::{Refusal, Webhook, WebhookRequest, message_name};
 use super::body;
 use crate::integration::IntelepeerSettings;
 use crate::message::{Address, Conversation, Inbound, Media, MessageText, Receipt};
+use crate::secret::Secret;
 
 /// Reads what IntelePeer posts for one account.
 #[derive(Debug)]
 pub struct IntelepeerWebhook {
-    /// SHA-256 of each secret.
-    digests: SecretBox<Vec<[u8; 32]>>,
+    secrets: Vec<Secret>,
 }
 
 impl IntelepeerWebhook {
@@ -25,17 +25,16 @@ impl IntelepeerWebhook {
     #[must_use]
     pub fn new(settings: &IntelepeerSettings) -> Self {
         // An empty secret would let everybody in.
-        let secrets = settings.account_secrets.iter().filter(|secret| !secret.expose_secret().is_empty());
-        let digests = secrets.map(|secret| Sha256::digest(secret.expose_secret().as_bytes()).into()).collect();
-        Self { digests: SecretBox::new(Box::new(digests)) }
+        let secrets = settings.account_secrets.iter().filter(|secret| !secret.current().expose_secret().is_empty());
+        Self { secrets: secrets.cloned().collect() }
     }
 
     /// Whether `signature` is one of the secrets.
     fn compare(&self, signature: &str) -> Choice {
         // Hashes are all of one length, so that the comparison tells nothing of the secret's.
         let found = Sha256::digest(signature.as_bytes());
-        let compare = |digest: &[u8; 32]| found.ct_eq(digest.as_slice());
-        self.digests.expose_secret().iter().map(compare).fold(Choice::from(0), |any, one| any | one)
+        let compare = |secret: &Secret| found.ct_eq(&Sha256::digest(secret.current().expose_secret().as_bytes()));
+        self.secrets.iter().map(compare).fold(Choice::from(0), |any, one| any | one)
     }
 }
 
@@ -133,7 +132,6 @@ fn medium(item: &Value) -> Option<Media> {
 mod tests {
     use ::http::{HeaderMap, Method};
     use proptest::prelude::*;
-    use secrecy::SecretString;
     use serde_json::json;
 
     use super::*;
@@ -141,8 +139,8 @@ mod tests {
 
     fn webhook(secrets: &[&str]) -> IntelepeerWebhook {
         IntelepeerWebhook::new(&IntelepeerSettings {
-            account_secrets: secrets.iter().copied().map(SecretString::from).collect(),
-            auth: IntelepeerAuth::Token(SecretString::from("t")),
+            account_secrets: secrets.iter().copied().map(Secret::from).collect(),
+            auth: IntelepeerAuth::Token(Secret::from("t")),
             base_url: String::new(),
             login_url: String::new(),
             unknown_outcome: UnknownOutcome::Resend,

@@ -4,8 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ::http::StatusCode;
 use async_trait::async_trait;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use super::{failure, find};
 use crate::failure::Failure;
 use crate::http;
 use crate::integration::TwilioSettings;
+use crate::secret::{Keyring, Secret};
 
 /// What Twilio refuses when it cannot use the callback URL: <https://www.twilio.com/docs/api/errors/21609>,
 /// <https://www.twilio.com/docs/api/errors/48002>.
@@ -29,7 +31,8 @@ pub struct TwilioCarrier {
     pub(super) client: reqwest::Client,
     /// The account, or one of its keys, and the secret that proves it.
     user: String,
-    secret: SecretString,
+    secret: Secret,
+    keyring: Keyring,
     callback: Option<String>,
     /// Until then the callback URL is not offered, because it was refused.
     callback_rests_until: Mutex<Option<Instant>>,
@@ -52,15 +55,28 @@ impl TwilioCarrier {
         let (user, secret) =
             key.or_else(token).ok_or_else(|| Failure::misconfigured("the Twilio account has no auth token"))?;
         let (settings, client) = (settings.clone(), http::client(timeout)?);
-        Ok(Self { settings, client, user, secret, callback, callback_rests_until: Mutex::default() })
+        let keyring = Keyring::new([secret.clone()]);
+        Ok(Self { settings, client, user, secret, keyring, callback, callback_rests_until: Mutex::default() })
     }
 
     pub(super) fn messages_url(&self) -> String {
         format!("{}/2010-04-01/Accounts/{}/Messages.json", self.settings.base_url, self.settings.account_sid)
     }
 
+    /// Calls; a secret that is refused, which has no effect, is tried once more if it has changed on disk.
     pub(super) async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        Answer::to(request.basic_auth(&self.user, Some(self.secret.expose_secret()))).await
+        let (again, began) = (request.try_clone(), Instant::now());
+        let answer = self.call_once(request).await?;
+        match again {
+            Some(again) if answer.status == StatusCode::UNAUTHORIZED && self.keyring.has_changed(began).await => {
+                self.call_once(again).await
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    async fn call_once(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        Answer::to(request.basic_auth(&self.user, Some(self.secret.current().expose_secret()))).await
     }
 
     async fn create(&self, sms: &Sms<'_>, callback: Option<&str>) -> Result<String, Failure> {

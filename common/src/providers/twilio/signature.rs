@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::super::{Refusal, WebhookRequest};
 use super::form::{Form, is_form};
+use crate::secret::Secret;
 
 const SIGNATURE: &str = "x-twilio-signature";
 /// Sent with keys made for webhooks: `key=…,algorithm=HMAC_SHA256`.
@@ -28,16 +29,16 @@ enum Algorithm {
 /// What a signature is checked against.
 #[derive(Debug, Clone)]
 pub(super) struct Verifier {
-    tokens: Vec<SecretString>,
+    tokens: Vec<Secret>,
     public_urls: Vec<String>,
 }
 
 impl Verifier {
     /// Believes any of `tokens` over requests to `public_url`, spelled with or without its scheme's own port:
     /// Twilio's libraries accept both too.
-    pub(super) fn new(tokens: &[SecretString], public_url: &str) -> Self {
+    pub(super) fn new(tokens: &[Secret], public_url: &str) -> Self {
         // An empty token would let everybody sign.
-        let tokens = tokens.iter().filter(|token| !token.expose_secret().is_empty()).cloned().collect();
+        let tokens = tokens.iter().filter(|token| !token.current().expose_secret().is_empty()).cloned().collect();
         Self { tokens, public_urls: spellings(public_url.trim_end_matches('/')) }
     }
 
@@ -47,12 +48,12 @@ impl Verifier {
         let algorithm = algorithm(request.headers)?;
         let signed_body = signed_body(request);
         let mut is_proven = false;
-        for token in &self.tokens {
+        for token in self.tokens.iter().map(Secret::current) {
             for public_url in &self.public_urls {
                 let message = [public_url.as_bytes(), request.target.as_bytes(), &signed_body];
                 is_proven |= match algorithm {
-                    Algorithm::HmacSha1 => matches::<Hmac<Sha1>>(token, &message, &signature),
-                    Algorithm::HmacSha256 => matches::<Hmac<Sha256>>(token, &message, &signature),
+                    Algorithm::HmacSha1 => matches::<Hmac<Sha1>>(&token, &message, &signature),
+                    Algorithm::HmacSha256 => matches::<Hmac<Sha256>>(&token, &message, &signature),
                 };
             }
         }

@@ -136,10 +136,10 @@ fn state(status: &str) -> Option<ReceiptState> {
 mod tests {
     use std::fmt::Write as _;
 
+    use crate::secret::Secret;
     use ::http::header::CONTENT_TYPE;
     use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
     use proptest::prelude::*;
-    use secrecy::SecretString;
 
     use super::*;
 
@@ -153,7 +153,7 @@ mod tests {
     fn webhook() -> TwilioWebhook {
         let settings = TwilioSettings {
             account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
-            auth_tokens: vec![SecretString::from("token")],
+            auth_tokens: vec![Secret::from("token")],
             base_url: String::new(),
             api_key: None,
             messaging_service_sid: None,

@@ -3,9 +3,10 @@
 
 use common::failure::{Failure, FailureKind};
 use common::integration::{AssistantAuth, CloudPakSecret};
+use common::secret::Keyring;
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::client;
@@ -16,6 +17,7 @@ use super::token::{Token, TokenCache};
 pub(super) struct Credentials {
     auth: AssistantAuth,
     cache: TokenCache,
+    keyring: Keyring,
 }
 
 /// What a request was signed with.
@@ -24,7 +26,8 @@ pub(super) struct Proof(Option<SecretString>);
 impl Credentials {
     /// Proves itself as `auth` says.
     pub(super) fn new(auth: AssistantAuth) -> Self {
-        Self { auth, cache: TokenCache::default() }
+        let keyring = Keyring::new(auth.secret().cloned());
+        Self { auth, cache: TokenCache::default(), keyring }
     }
 
     /// Signs `request`. `refused` is the proof that was answered with 401 just before, which is then not used again.
@@ -37,9 +40,9 @@ impl Credentials {
         let token = match &self.auth {
             AssistantAuth::None => return Ok((request, Proof(None))),
             AssistantAuth::ApiKey(key) => {
-                return Ok((request.basic_auth("apikey", Some(key.expose_secret())), Proof(None)));
+                return Ok((request.basic_auth("apikey", Some(key.current().expose_secret())), Proof(None)));
             }
-            AssistantAuth::Bearer(token) => token.clone(),
+            AssistantAuth::Bearer(token) => token.current(),
             AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. } => {
                 let refused = refused.and_then(|proof| proof.0);
                 self.cache.get(refused.as_ref(), Instant::now(), self.exchange(http)).await?
@@ -48,14 +51,27 @@ impl Credentials {
         Ok((request.bearer_auth(token.expose_secret()), Proof(Some(token))))
     }
 
-    /// Whether another token may succeed where one was refused.
-    pub(super) fn can_renew(&self) -> bool {
-        matches!(self.auth, AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. })
+    /// Whether another proof may succeed where one was refused that was made after `since`.
+    pub(super) async fn can_renew(&self, since: Instant) -> bool {
+        let is_exchanged = matches!(self.auth, AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. });
+        is_exchanged || self.keyring.has_changed(since).await
     }
 
+    /// A token for the secret; should it be refused and have changed on disk, for the new one.
     async fn exchange(&self, http: &reqwest::Client) -> Result<Token, Failure> {
+        let began = Instant::now();
+        match self.exchange_once(http).await {
+            Err(refused) if !refused.kind.is_retryable() && self.keyring.has_changed(began).await => {
+                self.exchange_once(http).await
+            }
+            exchanged => exchanged,
+        }
+    }
+
+    async fn exchange_once(&self, http: &reqwest::Client) -> Result<Token, Failure> {
         match &self.auth {
             AssistantAuth::Iam { apikey, url } => {
+                let apikey = apikey.current();
                 let form = [
                     ("grant_type", "urn:ibm:params:oauth:grant-type:apikey"),
                     ("apikey", apikey.expose_secret()),
@@ -65,8 +81,12 @@ impl Credentials {
             }
             AssistantAuth::CloudPak { url, username, secret } => {
                 let body = match secret {
-                    CloudPakSecret::Password(s) => json!({ "username": username, "password": s.expose_secret() }),
-                    CloudPakSecret::ApiKey(s) => json!({ "username": username, "api_key": s.expose_secret() }),
+                    CloudPakSecret::Password(s) => {
+                        json!({ "username": username, "password": s.current().expose_secret() })
+                    }
+                    CloudPakSecret::ApiKey(s) => {
+                        json!({ "username": username, "api_key": s.current().expose_secret() })
+                    }
                 };
                 Token::of_cloud_pak(&fetch(http.post(format!("{url}/v1/authorize")).json(&body)).await?)
             }
@@ -79,7 +99,7 @@ impl Credentials {
 
 async fn fetch(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
     let request = request.header(reqwest::header::ACCEPT, "application/json");
-    client::send(request, &Value::Null).await.map_err(|cause| {
+    client::send(request).await.map_err(|cause| {
         // A token service that refuses our key with a 400, as IAM does, refuses every text alike.
         let (kind, what) = if cause.kind.is_retryable() {
             (cause.kind, "no token for the assistant")

@@ -88,16 +88,22 @@ impl Client {
         serde_json::from_slice(&answer?).map_err(|_| Failure::unknown("the assistant's answer is not JSON"))
     }
 
-    /// Signs and sends; a token that is refused is renewed once.
+    /// Signs and sends; a proof that is refused is renewed once.
     async fn post_signed(&self, path: &[&str], body: &Value, timeout: Duration) -> Result<Vec<u8>, Failure> {
         let mut refused: Option<Proof> = None;
         loop {
-            let may_renew = refused.is_none() && self.credentials.can_renew();
+            let (is_first, began) = (refused.is_none(), Instant::now());
             let request = self.http.post(self.url(path)).timeout(timeout).json(body);
             let request = request.header(reqwest::header::ACCEPT, "application/json");
             let (request, proof) = self.credentials.sign(&self.http, request, refused).await?;
-            match send(request, body).await {
-                Err(failure) if may_renew && is_status(&failure, StatusCode::UNAUTHORIZED) => refused = Some(proof),
+            match send(request).await {
+                Err(failure)
+                    if is_first
+                        && is_status(&failure, StatusCode::UNAUTHORIZED)
+                        && self.credentials.can_renew(began).await =>
+                {
+                    refused = Some(proof);
+                }
                 sent => return sent,
             }
         }
@@ -119,11 +125,11 @@ pub(super) fn is_status(failure: &Failure, status: StatusCode) -> bool {
     failure.code.as_deref() == Some(status.as_str())
 }
 
-/// Sends `request`, whose JSON body is `sent`, and returns the body of a success.
+/// Sends `request` and returns the body of a success.
 ///
 /// # Errors
 /// Classified: see [`refusal::failure`].
-pub(super) async fn send(request: RequestBuilder, sent: &Value) -> Result<Vec<u8>, Failure> {
+pub(super) async fn send(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
     let mut response = request.send().await.map_err(common::http::classify)?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(common::http::classify)? {
@@ -135,5 +141,5 @@ pub(super) async fn send(request: RequestBuilder, sent: &Value) -> Result<Vec<u8
     if response.status().is_success() {
         return Ok(body);
     }
-    Err(refusal::failure(response.status(), response.headers(), &body, sent))
+    Err(refusal::failure(response.status(), response.headers(), &body))
 }

@@ -1,18 +1,14 @@
-//! What an HTTP error of watsonx, or of its token service, means; and what of its words may be shown.
+//! What an HTTP error of watsonx, or of its token service, means. Nothing of what its body says is shown: it may repeat the
+//! customer's words, a variable of the conversation, or a key. IBM's own codes and a few of its sentences are recognised and
+//! told in ours.
 
 use common::failure::{Failure, FailureKind};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// Longer explanations are cut.
-const MAX_DETAIL_CHARS: usize = 160;
-/// So many characters in a row of the customer's text give it away.
-const TELLTALE_CHARS: usize = 12;
-
-/// The failure that an answer with an error `status` and `body` means. `sent` is what we sent: an explanation that
-/// repeats some of it is not shown.
-pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], sent: &Value) -> Failure {
+/// The failure that an answer with an error `status` and `body` means.
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let kind = match status.as_u16() {
         429 => FailureKind::Throttled,
         408 | 500..=599 => FailureKind::Transient,
@@ -27,40 +23,59 @@ pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], sent
         500..=599 => "the assistant has an error of its own",
         _ => "the assistant refuses the call",
     };
-    let what = detail(body, sent).map_or_else(|| what.to_owned(), |detail| format!("{what}: {detail}"));
+    let what = explanation(body).map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
     Failure::new(kind, what).with_code(status.as_str()).with_retry_after(common::http::retry_after(headers))
 }
 
-/// IBM's own words, where they are safe: `errors[0].message`, else `error`, else `message`, else IAM's `errorMessage`.
-fn detail(body: &[u8], sent: &Value) -> Option<String> {
+/// Where an explanation stands: the first three in watsonx's answers, the last one in IAM's.
+const PLACES: [&str; 4] = ["/errors/0/message", "/error", "/message", "/errorMessage"];
+
+/// How IBM's known sentences begin, in lower case, and what each says in our words.
+const KNOWN: [(&str, &str); 9] = [
+    ("text can not contain the following characters", "the text has a tab or a line end"),
+    ("text cannot be longer", "the text is too long"),
+    ("text can not be longer", "the text is too long"),
+    ("invalid session", "the session is over"),
+    ("invalid request body", "the request's body is wrong"),
+    ("provided api key could not be found", "the API key is unknown"),
+    ("resource not found", "the assistant or its environment is unknown"),
+    ("too many requests", "too many requests"),
+    ("webhook", "a webhook of the assistant failed"),
+];
+
+/// IBM's code and a known sentence, if the body has them.
+fn explanation(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let places = ["/errors/0/message", "/error", "/message", "/errorMessage"];
-    let said = places.iter().find_map(|place| body.pointer(place)?.as_str())?;
-    let text = sent.pointer("/input/text").and_then(Value::as_str).unwrap_or_default();
-    if gives_away(said, text) {
-        return None;
+    let said = PLACES.iter().filter_map(|place| body.pointer(place)?.as_str()).map(str::to_lowercase);
+    let known = said.filter_map(|said| KNOWN.iter().find(|(begin, _)| said.trim_start().starts_with(begin)));
+    let known = known.map(|(_, ours)| *ours).next();
+    let code = ["/errorCode", "/errors/0/code"].iter().find_map(|place| body.pointer(place)?.as_str());
+    let code = code.filter(|code| is_code_of_ibm(code));
+    match (code, known) {
+        (None, None) => None,
+        (Some(code), None) => Some(code.to_owned()),
+        (None, Some(known)) => Some(known.to_owned()),
+        (Some(code), Some(known)) => Some(format!("{known} ({code})")),
     }
-    let is_plain = |c: &char| c.is_ascii() && !c.is_ascii_control() && !c.is_ascii_digit();
-    // Digits may be a number's or a key's.
-    Some(said.chars().filter(is_plain).take(MAX_DETAIL_CHARS).collect())
 }
 
-/// Whether `said` repeats a telltale stretch of `text`.
-fn gives_away(said: &str, text: &str) -> bool {
-    let (said, text) = (said.to_lowercase(), text.to_lowercase());
-    let chars: Vec<char> = text.trim().chars().collect();
-    let length = chars.len().min(TELLTALE_CHARS);
-    length > 0 && chars.windows(length).any(|stretch| said.contains(&stretch.iter().collect::<String>()))
+/// `BXNIM0415E` and its like: <https://cloud.ibm.com/apidocs/iam-identity-token-api>.
+fn is_code_of_ibm(code: &str) -> bool {
+    let digits =
+        code.strip_prefix("BXN").and_then(|rest| rest.get(2..)).and_then(|rest| rest.strip_suffix(['E', 'W', 'I']));
+    digits.is_some_and(|digits| digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()))
+        && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
-    fn failure_for(status: u16, body: &Value, text: &str) -> Failure {
-        let sent = json!({ "input": { "text": text } });
-        failure(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.to_string().as_bytes(), &sent)
+    use super::*;
+
+    fn failure_for(status: u16, body: &Value) -> Failure {
+        failure(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.to_string().as_bytes())
     }
 
     #[test]
@@ -77,20 +92,42 @@ mod tests {
             (302, FailureKind::Misconfigured),
         ];
         for (status, kind) in cases {
-            assert_eq!(failure_for(status, &json!({}), "").kind, kind, "{status}");
+            assert_eq!(failure_for(status, &json!({})).kind, kind, "{status}");
         }
     }
 
     #[test]
-    fn explanations_are_shown_unless_they_repeat_the_text() {
-        let body = json!({ "error": "Invalid Request Body", "errors": [{ "message": "text can not contain: tab." }] });
-        assert!(failure_for(400, &body, "hi there").to_string().contains("text can not contain: tab. (code 400)"));
-        let echo = json!({ "error": "cannot parse 'my password is hunter2'" });
-        for text in ["my password is hunter2", "and MY PASSWORD IS hunter2, really", "hunter2"] {
-            let shown = failure_for(400, &echo, text).to_string();
-            assert!(!shown.contains("password"), "{shown}");
+    fn known_sentences_and_codes_are_told_in_our_words() {
+        let tab = "text can not contain the following characters: tab, new line, carriage return.";
+        let unknown_key = "Provided API key could not be found.";
+        for (body, told) in [
+            (
+                json!({ "error": "Invalid Request Body", "errors": [{ "message": tab }] }),
+                "call: the text has a tab or a line end (code 400)",
+            ),
+            (json!({ "error": "Invalid Session", "code": 404 }), "call: the session is over (code 400)"),
+            (
+                json!({ "errorCode": "BXNIM0415E", "errorMessage": unknown_key }),
+                "call: the API key is unknown (BXNIM0415E) (code 400)",
+            ),
+            (json!({ "error": "something else" }), "the assistant refuses the call (code 400)"),
+            (json!({ "errorCode": "hunter2" }), "the assistant refuses the call (code 400)"),
+        ] {
+            let shown = failure_for(400, &body).to_string();
+            assert!(shown.ends_with(told), "{shown}");
         }
-        let number = failure_for(400, &json!({ "error": "no user +13035550199" }), "x").to_string();
-        assert!(!number.contains("303"), "{number}");
+    }
+
+    proptest! {
+        #[test]
+        fn b8_nothing_that_the_assistant_says_is_shown(status in 300_u16..600, said in "[a-z]{3} ?[a-z0-9 ]{4,40}", known in 0..KNOWN.len()) {
+            let silent = failure_for(status, &json!({})).to_string();
+            let body = json!({ "error": said, "message": said, "errorMessage": said, "errorCode": said, "code": said,
+                "errors": [{ "message": said, "code": said, "path": said }] });
+            prop_assert!(KNOWN.iter().any(|(begin, _)| said.starts_with(begin)) || failure_for(status, &body).to_string() == silent);
+            let (begin, ours) = KNOWN[known];
+            let shown = failure_for(status, &json!({ "error": format!("{begin} {said}") })).to_string();
+            prop_assert_eq!(shown, silent.replace(" (code", &format!(": {ours} (code")));
+        }
     }
 }
