@@ -4,12 +4,13 @@
 //! refused before the next one chooses its way. So none can be published while one before it is on its way to the spool.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::broker::{Broker, Outgoing};
 use common::failure::Failure;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::spool::{STRIPES, Spool, stripe};
@@ -25,12 +26,17 @@ pub(crate) struct Durable {
     broker: Arc<dyn Broker>,
     spool: Option<Spool>,
     turns: Vec<Mutex<()>>,
+    /// How many messages the broker has confirmed.
+    confirmed: AtomicU64,
+    /// Held while the broker is asked whether it is there.
+    asking: Mutex<()>,
 }
 
 impl Durable {
     /// At `broker`, else in `spool` if there is one.
     pub(crate) fn new(broker: Arc<dyn Broker>, spool: Option<Spool>) -> Self {
-        Self { broker, spool, turns: (0..STRIPES).map(|_| Mutex::default()).collect() }
+        let turns = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self { broker, spool, turns, confirmed: AtomicU64::new(0), asking: Mutex::default() }
     }
 
     /// Returns once `message` is durable, behind every message of its conversation that came before.
@@ -51,19 +57,37 @@ impl Durable {
         if spool.is_in_the_way_of(stripe) {
             return spool.append(&message).await;
         }
-        let began = Instant::now();
-        let Err(failure) = self.publish(message.clone()).await else { return Ok(()) };
+        let confirmed_before = self.confirmed.load(Relaxed);
+        let Err(failure) = self.publish(message.clone()).await else {
+            self.confirmed.fetch_add(1, Relaxed);
+            return Ok(());
+        };
         if spool.is_empty() {
             warn!(%failure, "the broker did not take a message: it goes to the spool");
         } else {
             debug!(%failure, "the broker did not take a message: it goes to the spool");
         }
-        spool.broker_took(began.elapsed(), false);
-        spool.append(&message).await
+        let (kept, ()) = tokio::join!(spool.append(&message), self.ask_broker(spool, confirmed_before));
+        kept
     }
 
     async fn publish(&self, message: Outgoing) -> Result<(), Failure> {
         let published = timeout(CONFIRM_TIMEOUT, self.broker.publish(&[message])).await;
         published.unwrap_or_else(|_| Err(Failure::unknown("the broker confirms too slowly")))
     }
+
+    /// Finds out whether a broker that did not take a message takes none, so that the others need not wait in vain. It may
+    /// be one sick queue, and where another message was confirmed since it is: there were `confirmed_before`.
+    async fn ask_broker(&self, spool: &Spool, confirmed_before: u64) {
+        let Ok(_asking) = self.asking.try_lock() else { return };
+        let took_none = || self.confirmed.load(Relaxed) == confirmed_before;
+        if took_none() && !spool.is_broker_away() && !is_there(&self.broker).await && took_none() {
+            spool.set_broker_away(true);
+        }
+    }
+}
+
+/// Whether `broker` takes a message in time.
+pub(crate) async fn is_there(broker: &Arc<dyn Broker>) -> bool {
+    matches!(timeout(CONFIRM_TIMEOUT, broker.check()).await, Ok(Ok(())))
 }

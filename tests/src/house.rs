@@ -14,7 +14,7 @@ use common::integration::{
     AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
     ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
 };
-use common::message::{Address, IntegrationId};
+use common::message::{Address, Conversation, IntegrationId};
 use common::operations::{self, Health};
 use common::ports::{self, Ports, StageProgress};
 use common::shutdown::Shutdown;
@@ -323,6 +323,18 @@ impl House {
     pub fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         let config = QueueConfig { data_dir: self.config.data_dir.clone(), broker: self.config.broker.clone() };
         ports::dead_letters(&config, self.ports.clock.clone()).expect("the dead letters open")
+    }
+
+    /// The queue of `stage` that the texts of `customer`, or the replies to them, go through.
+    ///
+    /// # Panics
+    /// When `customer` is no number.
+    #[must_use]
+    pub fn queue_of(&self, customer: &str, stage: Stage) -> String {
+        let number = |number: &str| Address::parse(number).expect("it is a number");
+        let integration = &self.config.integrations.iter().next().expect("there is one").id;
+        let key = Conversation::new(number(customer), number(&self.number)).key(integration);
+        self.queue(stage, key.partition(self.config.broker.partitions))
     }
 
     fn role_ports(&self) -> Ports {

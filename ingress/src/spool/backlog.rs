@@ -8,6 +8,7 @@ use common::intake::{Intake, SpoolState};
 use tokio::sync::Notify;
 
 use super::STRIPES;
+use super::done::Done;
 use super::position::Position;
 use super::segment::Contents;
 
@@ -24,8 +25,6 @@ pub(super) struct Backlog {
 struct State {
     /// Oldest first; the last may still be written. Empty when, and only when, everything is drained.
     segments: VecDeque<Segment>,
-    /// How far the first segment is drained.
-    offset: u64,
     /// How many messages of each stripe are in the segments.
     waiting: Vec<u32>,
     /// How many messages of each stripe are on their way into a segment.
@@ -44,10 +43,11 @@ struct Segment {
     number: u64,
     /// Up to where it may be read, in bytes.
     end: u64,
+    done: Done,
 }
 
-/// A stretch of a segment that may be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A stretch of a segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Stretch {
     pub(super) segment: u64,
     pub(super) from: u64,
@@ -68,7 +68,6 @@ impl Backlog {
     pub(super) fn new(intake: Arc<Intake>) -> Self {
         let state = State {
             segments: VecDeque::new(),
-            offset: 0,
             waiting: vec![0; usize::from(STRIPES)],
             coming: vec![0; usize::from(STRIPES)],
             under_way: 0,
@@ -103,9 +102,14 @@ impl Backlog {
         holds(&state.waiting) || holds(&state.coming) || (state.is_broker_away && is_used)
     }
 
-    /// The broker did, or did not, take a message in time.
+    /// The broker took a message, or nothing at all that it was asked to.
     pub(super) fn set_broker_away(&self, is_away: bool) {
-        self.change(|state| state.is_broker_away = is_away);
+        self.state().is_broker_away = is_away;
+    }
+
+    /// What was last told by [`Backlog::set_broker_away`].
+    pub(super) fn is_broker_away(&self) -> bool {
+        self.state().is_broker_away
     }
 
     /// A message of `stripe` is on its way into the spool: from here on its conversation waits behind it.
@@ -124,7 +128,7 @@ impl Backlog {
     /// Segment `number` begins, or is taken over with `contents`.
     pub(super) fn begin_segment(&self, number: u64, contents: &Contents) {
         self.change(|state| {
-            state.segments.push_back(Segment { number, end: contents.end });
+            state.segments.push_back(Segment { number, end: contents.end, done: Done::default() });
             state.messages += u64::try_from(contents.stripes.len()).unwrap_or_default();
             state.oldest_ms = state.oldest_ms.or(contents.oldest_ms);
             add(&mut state.waiting, &contents.stripes);
@@ -147,42 +151,51 @@ impl Backlog {
         self.grown.notify_one();
     }
 
-    /// The first segment is drained up to `position`, with messages of `stripes`. Returns the segments that are done
-    /// with. Only the writer calls this, so none of them grows meanwhile.
-    pub(super) fn drained(&self, position: Position, stripes: &[u16]) -> Vec<u64> {
+    /// Nothing is left to do in `stretches`, in which messages of `stripes` were. Returns the segments that are done with,
+    /// and up to where everything is. Only the writer calls this, so no segment grows at the same time.
+    pub(super) fn done(&self, stretches: &[Stretch], stripes: &[u16]) -> (Vec<u64>, Option<Position>) {
         self.change(|state| {
             state.messages = state.messages.saturating_sub(u64::try_from(stripes.len()).unwrap_or_default());
-            state.offset = position.offset;
-            state.oldest_ms = None;
-            let mut done = Vec::new();
-            while let Some(first) = state.segments.front().filter(|first| state.offset >= first.end) {
-                done.push(first.number);
-                state.segments.pop_front();
-                state.offset = 0;
-                state.is_full = false;
+            for stretch in stretches {
+                let segment = state.segments.iter_mut().find(|segment| segment.number == stretch.segment);
+                segment.into_iter().for_each(|segment| segment.done.add(stretch.from, stretch.to));
             }
+            let (mut finished, mut position) = (Vec::new(), None);
+            state.segments.retain(|segment| {
+                let is_left = segment.done.next(0) < segment.end;
+                if !is_left {
+                    finished.push(segment.number);
+                    position = position.max(Some(Position { segment: segment.number, offset: segment.end }));
+                }
+                is_left
+            });
+            state.is_full &= finished.is_empty();
             remove(&mut state.waiting, stripes);
             state.settle_if_empty();
-            done
+            (finished, state.segments.front().map(Segment::position).or(position))
         })
     }
 
     /// Segment `number` is gone, unread.
     pub(super) fn lose(&self, number: u64) {
         self.change(|state| {
-            if state.segments.front().is_some_and(|first| first.number == number) {
-                state.offset = 0;
-            }
             state.segments.retain(|segment| segment.number != number);
             state.settle_if_empty();
         });
     }
 
-    /// What may be drained next.
-    pub(super) fn next(&self) -> Option<Stretch> {
+    /// The first stretch at or behind `position` with something left to do.
+    pub(super) fn next(&self, position: Position) -> Option<Stretch> {
         let state = self.state();
-        let first = state.segments.front()?;
-        (first.end > state.offset).then_some(Stretch { segment: first.number, from: state.offset, to: first.end })
+        let behind = state.segments.iter().filter(|segment| segment.number >= position.segment);
+        behind.map(|segment| segment.left(position)).find(|stretch| stretch.from < stretch.to)
+    }
+
+    /// Where, in `segment`, at or behind `offset`, something is left to do: the end of all that may be read, if nothing is.
+    pub(super) fn next_in(&self, segment: u64, offset: u64) -> u64 {
+        let state = self.state();
+        let segment = state.segments.iter().find(|one| one.number == segment);
+        segment.map_or(u64::MAX, |segment| segment.done.next(offset))
     }
 
     /// The oldest message was appended at `appended_ms`.
@@ -211,8 +224,21 @@ impl Backlog {
 
     pub(super) fn depth(&self) -> Depth {
         let state = self.state();
-        let bytes = state.segments.iter().map(|segment| segment.end).sum::<u64>() - state.offset;
+        let bytes = state.segments.iter().map(|segment| segment.end - segment.done.bytes()).sum();
         Depth { messages: state.messages, bytes, oldest_ms: state.oldest_ms }
+    }
+}
+
+impl Segment {
+    /// Up to where everything is done.
+    fn position(&self) -> Position {
+        Position { segment: self.number, offset: self.done.next(0) }
+    }
+
+    /// From the first thing that is left to do, at or behind `position`, to the end; empty if there is none.
+    fn left(&self, position: Position) -> Stretch {
+        let at = if position.segment == self.number { position.offset } else { 0 };
+        Stretch { segment: self.number, from: self.done.next(at), to: self.end }
     }
 }
 

@@ -1,68 +1,68 @@
 //! Publishes what is in the spool, oldest first, until nothing is left; it is also who finds out that the broker is
 //! back.
+//!
+//! It goes through the spool in passes. What the broker does not take waits for the next pass, with all that is behind it
+//! of its stripe; the others are published past it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{Broker, Destination, Outgoing};
+use common::broker::Broker;
 use common::failure::Failure;
-use common::message::Envelope;
 use common::retry::{Backoff, RetryPolicy};
 use common::shutdown::Shutdown;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
+use super::backlog::Stretch;
+use super::page::{Page, Piece};
 use super::position::Position;
-use super::record::{self, Read, Record};
 use super::writer::Command;
 use super::{Spool, segment};
+use crate::durable::{CONFIRM_TIMEOUT, is_there};
 
 /// As many messages are published at a time as the broker keeps unconfirmed.
 const LARGEST_BATCH: usize = 100;
-/// How long a batch may take: longer than an adapter's own deadline.
+/// As many are tried at a time while the broker is away: of several stripes, as one queue alone may be sick.
+const SCOUTS: usize = 8;
+/// How long a message may take: longer than an adapter's own deadline. Others do not wait for it so long.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a segment that cannot be read is tried again before it is laid aside.
 const READS: u32 = 5;
+/// How long what the broker did not take waits for the next pass: a pass reads through all that is left.
+const NEXT_PASS: RetryPolicy = RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(10) };
+
+/// A message on its way, the number of its batch, and what became of it.
+type Call = BoxFuture<'static, (Piece, u64, Result<(), Failure>)>;
 
 /// Publishes the spool.
 #[derive(Debug)]
 pub(crate) struct Drain {
     spool: Spool,
     broker: Arc<dyn Broker>,
-    /// What was read of a segment, and how much of that is published.
-    bytes: Vec<u8>,
-    done_bytes: usize,
-    /// The segment it was read from, and where it begins there.
-    segment: u64,
-    from: u64,
+    /// What is just gone through, and up to where it was read.
+    page: Page,
+    read_to: Position,
+    calls: FuturesUnordered<Call>,
+    /// The stripes of those calls. No two calls share one: if the broker refused the first and took the second, the
+    /// second would be past the first.
+    under_way: HashSet<u16>,
+    /// How many batches there were.
+    batches: u64,
+    /// The stripes that wait for the next pass.
+    aside: HashSet<u16>,
+    /// When the first message that waits for it was appended.
+    oldest_aside_ms: Option<i64>,
+    /// When it begins, once this one has come to its end.
+    next_pass: Option<Instant>,
+    /// How long to wait for the next pass, and for a broker that is away.
+    pause: Backoff,
     backoff: Backoff,
-    /// Why the last try failed.
+    /// Why the broker last did not take a message.
     trouble: String,
-    /// How many messages the next batch may have: one after a failure, so that one refused message does not have the
-    /// others published again and again.
-    batch_size: usize,
-}
-
-/// Messages that are published together. No two share a stripe: if the broker refused the first and took the second,
-/// the second would be past the first.
-#[derive(Debug, Default)]
-struct Batch {
-    messages: Vec<Outgoing>,
-    stripes: Vec<u16>,
-    /// How many bytes of the spool it takes, with what is damaged.
-    bytes: usize,
-    /// How many records could not be read.
-    lost: u64,
-}
-
-/// What became of a try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tried {
-    Published,
-    Failed,
-    /// It failed, and it is time to end.
-    Ends,
 }
 
 impl Drain {
@@ -70,163 +70,221 @@ impl Drain {
         Self {
             spool,
             broker,
-            bytes: Vec::new(),
-            done_bytes: 0,
-            segment: 0,
-            from: 0,
+            page: Page::default(),
+            read_to: Position::default(),
+            calls: FuturesUnordered::new(),
+            under_way: HashSet::new(),
+            batches: 0,
+            aside: HashSet::new(),
+            oldest_aside_ms: None,
+            next_pass: None,
+            pause: NEXT_PASS.start(),
             backoff: RetryPolicy::RECONNECT.start(),
             trouble: String::new(),
-            batch_size: LARGEST_BATCH,
         }
     }
 
-    /// Publishes until `stop`; then on until the spool is empty or the broker refuses.
+    /// Publishes until `stop`; then on until the end of the pass, or until the broker is away.
     pub(crate) async fn run(mut self, stop: Shutdown) {
-        while self.done_bytes < self.bytes.len() || self.read(&stop).await {
-            let batch = self.next_batch();
-            match self.publish(&batch, &stop).await {
-                Tried::Published if self.forget(batch).await => {}
-                Tried::Failed => {}
-                Tried::Published | Tried::Ends => return,
+        while self.turn_page(&stop).await {
+            let batch = self.begin_batch();
+            let published = self.await_confirms(&batch).await;
+            let is_published = !published.is_empty();
+            if !self.forget(published).await {
+                return;
+            }
+            let was_away = self.spool.backlog.is_broker_away();
+            let is_doubtful = !is_published && (was_away || !batch.is_empty());
+            let is_away = is_doubtful && !is_there(&self.broker).await;
+            if is_published || is_doubtful {
+                self.spool.backlog.set_broker_away(is_away);
+            }
+            if is_away {
+                tokio::select! {
+                    () = stop.started() => return,
+                    () = sleep(self.backoff.next_delay(None)) => {}
+                }
+            } else if is_published {
+                self.pause.reset();
+                self.backoff.reset();
+            }
+            if was_away && !is_away && (is_published || is_doubtful) {
+                self.begin_pass();
             }
         }
     }
 
-    /// Reads what comes next, once there is something. `false` when it is time to end.
-    async fn read(&mut self, stop: &Shutdown) -> bool {
-        let mut failures = 0;
-        loop {
-            let Some(stretch) = self.spool.backlog.next() else {
-                tokio::select! {
-                    biased;
-                    () = self.spool.backlog.grown.notified() => {}
-                    () = stop.started() => if self.spool.backlog.next().is_none() {
-                        return false;
-                    },
-                }
-                continue;
+    /// Sees to it that there is something to go through. `false` when it is time to end.
+    async fn turn_page(&mut self, stop: &Shutdown) -> bool {
+        while self.page.is_over() {
+            let goes_on = match self.spool.backlog.next(self.read_to) {
+                Some(stretch) => self.read(stretch).await,
+                None => self.rest(stop).await,
             };
+            if !goes_on {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads `stretch`. `false` when there is no writer any more.
+    async fn read(&mut self, stretch: Stretch) -> bool {
+        for _ in 0..READS {
             let path = segment::path(&self.spool.dir, stretch.segment);
             let read = tokio::task::spawn_blocking(move || segment::load(&path, stretch.from, stretch.to)).await;
             match read.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked))) {
                 Ok(bytes) if !bytes.is_empty() => {
-                    (self.bytes, self.done_bytes) = (bytes, 0);
-                    (self.segment, self.from) = (stretch.segment, stretch.from);
+                    self.page = Page::new(stretch, bytes);
+                    self.read_to = self.page.end();
                     return true;
                 }
-                Ok(_) => failures = READS,
+                Ok(_) => break,
                 Err(error) => {
                     warn!(%error, "cannot read the spool");
-                    failures += 1;
-                    tokio::time::sleep(self.backoff.next_delay(None)).await;
+                    sleep(self.backoff.next_delay(None)).await;
                 }
             }
-            if failures >= READS {
-                warn!(segment = stretch.segment, "a segment of the spool cannot be read and is laid aside");
-                metrics::counter!("switchboard_spool_dropped_total").increment(1);
-                if !self.tell(|done| Command::LayAside(stretch.segment, done)).await {
-                    return false;
-                }
-                failures = 0;
+        }
+        warn!(segment = stretch.segment, "a segment of the spool cannot be read and is laid aside");
+        metrics::counter!("switchboard_spool_dropped_total").increment(1);
+        self.spool.tell(|done| Command::LayAside(stretch.segment, done)).await
+    }
+
+    /// All was gone through: waits until there is more, or until it is time for the next pass. `false` when it is time to
+    /// end.
+    async fn rest(&mut self, stop: &Shutdown) -> bool {
+        if self.aside.is_empty() {
+            self.trouble.clear();
+        } else if self.next_pass.is_none() {
+            let row = if self.spool.backlog.is_broker_away() { &mut self.backoff } else { &mut self.pause };
+            self.next_pass = Some(Instant::now() + row.next_delay(None));
+        }
+        let its_time = async {
+            match self.next_pass {
+                Some(next_pass) => sleep_until(next_pass).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            biased;
+            () = self.spool.backlog.grown.notified() => true,
+            Some((piece, _, result)) = self.calls.next() => {
+                let published = self.settle(piece, result);
+                self.forget(published.into_iter().collect()).await
+            }
+            () = its_time => {
+                self.begin_pass();
+                true
+            }
+            () = stop.started() => self.spool.backlog.next(self.read_to).is_some(),
         }
     }
 
-    fn next_batch(&self) -> Batch {
-        let mut batch = Batch::default();
-        let mut oldest_ms = None;
-        while batch.messages.len() < self.batch_size {
-            match record::read(self.bytes.get(self.done_bytes + batch.bytes..).unwrap_or_default()) {
-                Some(Read::Whole(record, length)) => {
-                    if batch.stripes.contains(&record.stripe) {
-                        break;
-                    }
-                    oldest_ms.get_or_insert(record.appended_ms);
-                    batch.stripes.push(record.stripe);
-                    batch.messages.push(outgoing(record));
-                    batch.bytes += length;
-                }
-                Some(Read::Damaged { bytes, records }) => {
-                    batch.lost += records;
-                    batch.bytes += bytes;
-                }
-                None => break,
+    fn begin_pass(&mut self) {
+        (self.page, self.read_to) = (Page::default(), Position::default());
+        self.aside.clear();
+        (self.oldest_aside_ms, self.next_pass) = (None, None);
+    }
+
+    /// Sends the next messages on their way, and returns their stripes.
+    fn begin_batch(&mut self) -> HashSet<u16> {
+        let is_away = self.spool.backlog.is_broker_away();
+        let most = if is_away { SCOUTS } else { LARGEST_BATCH };
+        let (mut batch, mut first_ms) = (HashSet::new(), None);
+        self.batches += 1;
+        while batch.len() < most {
+            let Some(piece) = self.page.peek(&self.spool.backlog) else { break };
+            let (stripe, appended_ms) = (piece.record.stripe, piece.record.appended_ms);
+            if batch.contains(&stripe) {
+                break;
+            }
+            self.page.go_past(&piece);
+            first_ms.get_or_insert(appended_ms);
+            if self.aside.contains(&stripe) || self.under_way.contains(&stripe) {
+                self.set_aside(stripe, appended_ms);
+            } else {
+                batch.insert(stripe);
+                self.calls.push(call(Arc::clone(&self.broker), piece, self.batches));
             }
         }
-        if let Some(oldest_ms) = oldest_ms {
+        self.under_way.extend(&batch);
+        if let Some(oldest_ms) = self.oldest_aside_ms.or(first_ms) {
             self.spool.backlog.set_oldest(oldest_ms);
         }
         self.spool.measure();
         batch
     }
 
-    async fn publish(&mut self, batch: &Batch, stop: &Shutdown) -> Tried {
-        let began = Instant::now();
-        let published = timeout(PUBLISH_TIMEOUT, self.broker.publish(&batch.messages)).await;
-        let failure = match published {
-            Ok(Ok(())) => {
-                self.spool.broker_took(began.elapsed(), true);
-                self.batch_size = (batch.messages.len() * 2).clamp(self.batch_size, LARGEST_BATCH);
-                self.backoff.reset();
-                self.trouble.clear();
-                return Tried::Published;
-            }
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::unknown("the broker did not confirm in time"),
-        };
-        self.spool.broker_took(began.elapsed(), false);
-        self.batch_size = 1;
+    /// Waits until it is known of all messages of `batch` what became of them, but not too long. Returns what is
+    /// published, of earlier batches too.
+    async fn await_confirms(&mut self, batch: &HashSet<u16>) -> Vec<Piece> {
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let (mut left, mut published) = (batch.len(), Vec::new());
+        while left > 0 {
+            let Ok(Some((piece, number, result))) = timeout_at(deadline, self.calls.next()).await else { break };
+            left -= usize::from(number == self.batches);
+            published.extend(self.settle(piece, result));
+        }
+        if left > 0 {
+            // What is late may still come. What is behind it does not wait here for that.
+            self.aside.extend(batch.intersection(&self.under_way));
+            self.oldest_aside_ms = self.oldest_aside_ms.or(self.spool.backlog.depth().oldest_ms);
+        }
+        published
+    }
+
+    /// Notes what became of `piece`, and returns it if it is published.
+    fn settle(&mut self, piece: Piece, result: Result<(), Failure>) -> Option<Piece> {
+        self.under_way.remove(&piece.record.stripe);
+        let Err(failure) = result else { return Some(piece) };
+        self.set_aside(piece.record.stripe, piece.record.appended_ms);
         // Once for each reason, not for each try.
         let trouble = failure.to_string();
         if trouble != self.trouble {
-            warn!("cannot drain the spool: {trouble}");
+            warn!("cannot drain all of the spool: {trouble}");
             self.trouble = trouble;
         }
-        tokio::select! {
-            () = stop.started() => Tried::Ends,
-            () = tokio::time::sleep(self.backoff.next_delay(failure.retry_after)) => Tried::Failed,
-        }
+        None
     }
 
-    /// Takes `batch`, which is published, off the spool. `false` when there is no writer any more.
-    async fn forget(&mut self, batch: Batch) -> bool {
-        self.done_bytes += batch.bytes;
-        let position = Position { segment: self.segment, offset: self.from + self.done_bytes as u64 };
-        let messages = batch.stripes.len();
-        if !self.tell(|done| Command::Drained(position, batch.stripes, done)).await {
+    fn set_aside(&mut self, stripe: u16, appended_ms: i64) {
+        self.aside.insert(stripe);
+        let oldest_ms = self.oldest_aside_ms.get_or_insert(appended_ms);
+        *oldest_ms = appended_ms.min(*oldest_ms);
+    }
+
+    /// Takes what is `published`, or damaged, off the spool. `false` when there is no writer any more.
+    async fn forget(&mut self, published: Vec<Piece>) -> bool {
+        let damage = self.page.take_damage();
+        let stripes: Vec<u16> = published.iter().map(|piece| piece.record.stripe).collect();
+        let stretches: Vec<_> = published.iter().map(|piece| piece.stretch).chain(damage.stretches).collect();
+        if stretches.is_empty() {
+            return true;
+        }
+        let messages = stripes.len();
+        if !self.spool.tell(|done| Command::Drained(stretches, stripes, done)).await {
             return false;
         }
         metrics::counter!("switchboard_spool_drained_total").increment(messages as u64);
-        if batch.lost > 0 {
-            warn!(records = batch.lost, "a damaged place of the spool was skipped");
-            metrics::counter!("switchboard_spool_dropped_total").increment(batch.lost);
+        if damage.records > 0 {
+            warn!(records = damage.records, "a damaged place of the spool was skipped");
+            metrics::counter!("switchboard_spool_dropped_total").increment(damage.records);
         }
         self.spool.measure();
-        if self.spool.backlog.depth().bytes == 0 {
+        if self.spool.is_empty() {
             info!("the spool is drained");
         }
         true
     }
-
-    /// Gives the writer a command and waits until it is done. `false` when there is no writer any more.
-    async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> bool {
-        let (done, is_done) = oneshot::channel();
-        self.spool.commands.send(command(done)).await.is_ok() && is_done.await.is_ok()
-    }
 }
 
-/// The message as it was when it was appended.
-fn outgoing(record: Record) -> Outgoing {
-    let destination = Destination::Work(record.stage);
-    match Envelope::decode(&record.payload) {
-        Ok(envelope) => Outgoing {
-            destination,
-            id: Some(envelope.id),
-            key: Some(envelope.key()),
-            trace: envelope.trace,
-            payload: record.payload,
-        },
-        // Of a newer release: whoever takes it off the queue says so, and makes it a dead letter.
-        Err(_) => Outgoing { destination, id: None, key: None, trace: String::new(), payload: record.payload },
-    }
+/// Publishes `piece`, of batch `number`.
+fn call(broker: Arc<dyn Broker>, piece: Piece, number: u64) -> Call {
+    Box::pin(async move {
+        let message = piece.outgoing();
+        let published = timeout(PUBLISH_TIMEOUT, broker.publish(std::slice::from_ref(&message))).await;
+        let late = |_| Err(Failure::unknown("the broker did not confirm in time"));
+        (piece, number, published.unwrap_or_else(late))
+    })
 }

@@ -5,7 +5,9 @@
 //! publishes what was written ([`drain`]).
 
 mod backlog;
+mod done;
 mod drain;
+mod page;
 mod position;
 mod record;
 mod segment;
@@ -30,7 +32,6 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use drain::Drain;
 
-use crate::durable::CONFIRM_TIMEOUT;
 use backlog::Backlog;
 use record::Record;
 use slot::Slot;
@@ -43,8 +44,6 @@ pub(crate) const STRIPES: u16 = 4096;
 const QUEUE: usize = 1024;
 /// How long a disk may take; a provider does not wait much longer.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// A refusal that comes within so long costs a request little.
-const QUICK_REFUSAL: Duration = Duration::from_millis(200);
 /// How often dead processes' slots and a failing disk are looked at, and gauges set that change by themselves.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -130,16 +129,26 @@ impl Spool {
         Ok(())
     }
 
+    /// Gives the writer a command and waits until it is done. `false` when there is no writer any more.
+    async fn tell(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(command(done)).await.is_ok() && is_done.await.is_ok()
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.backlog.depth().bytes == 0
     }
 
-    /// The broker took or refused something in so long. If others would wait in vain for as long, they go into the spool
-    /// at once until it is quicker. A quick refusal, as by a full queue, is no reason: it may be theirs alone whom it met.
-    pub(crate) fn broker_took(&self, elapsed: Duration, has_confirmed: bool) {
-        let patience = if has_confirmed { CONFIRM_TIMEOUT } else { QUICK_REFUSAL };
-        self.backlog.set_broker_away(elapsed > patience);
+    /// Whether the broker, when it was last asked, took nothing at all. While it does and the spool is in use, everything
+    /// goes there at once.
+    pub(crate) fn is_broker_away(&self) -> bool {
+        self.backlog.is_broker_away()
+    }
+
+    /// See [`Spool::is_broker_away`].
+    pub(crate) fn set_broker_away(&self, is_away: bool) {
+        self.backlog.set_broker_away(is_away);
     }
 
     /// Looks after the spool as long as it is polled. Returns when the writer has ended, which it never does by itself:

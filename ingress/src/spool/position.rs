@@ -10,7 +10,7 @@ use super::slot::writable;
 const BYTES: usize = 20;
 
 /// Everything before it is drained: all older segments, and this one's bytes up to the offset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) segment: u64,
     pub(super) offset: u64,

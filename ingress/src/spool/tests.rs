@@ -26,8 +26,9 @@ struct Tray {
     taken: Mutex<Vec<(u16, u32)>>,
     is_away: AtomicBool,
     hangs: AtomicBool,
-    /// Whose messages it refuses.
+    /// Whose messages it refuses, and whose it never answers.
     refused: AtomicU16,
+    ignored: AtomicU16,
     refuse_every: usize,
     calls: watch::Sender<usize>,
 }
@@ -40,6 +41,7 @@ impl Tray {
             is_away: is_away.into(),
             hangs: false.into(),
             refused: u16::MAX.into(),
+            ignored: u16::MAX.into(),
             refuse_every,
             calls,
         })
@@ -68,7 +70,8 @@ impl Broker for Tray {
         });
         // Some calls take longer than those that begin after them.
         tokio::time::sleep(Duration::from_millis(u64::try_from(call * 7 % 5).unwrap())).await;
-        if self.hangs.load(SeqCst) {
+        let ignored = self.ignored.load(SeqCst);
+        if self.hangs.load(SeqCst) || messages.iter().any(|message| read(message).0 == ignored) {
             std::future::pending::<()>().await;
         }
         let refused = self.refused.load(SeqCst);
@@ -91,7 +94,10 @@ impl Broker for Tray {
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        Ok(())
+        if self.hangs.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.is_away.load(SeqCst) { Err(Failure::transient("away")) } else { Ok(()) }
     }
 }
 
@@ -255,6 +261,99 @@ async fn a_queue_that_refuses_sends_only_its_own_conversations_into_the_spool() 
     broker.refused.fetch_or(u16::MAX, SeqCst);
     ground.drain(&broker).await;
     assert_eq!(broker.taken()[&1], [0, 1, 2]);
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn g2_b2_a_queue_that_hangs_is_not_taken_for_a_broker_that_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = Ground::open(&dir, MIB);
+    let broker = Tray::new(false, 0);
+    let durable = Durable::new(Arc::clone(&broker) as Arc<dyn Broker>, Some(ground.spool.clone()));
+    broker.ignored.store(1, SeqCst);
+    durable.keep(text(1, 0)).await.unwrap();
+    for number in 0..3 {
+        durable.keep(text(1, 1 + number)).await.unwrap();
+        durable.keep(text(2, number)).await.unwrap();
+    }
+    assert_eq!(broker.taken(), BTreeMap::from([(2, vec![0, 1, 2])]));
+    assert_eq!(ground.intake.spool(), SpoolState::InUse(4));
+    broker.ignored.store(u16::MAX, SeqCst);
+    ground.drain(&broker).await;
+    assert_eq!(broker.taken()[&1], [0, 1, 2, 3]);
+    ground.close().await;
+}
+
+/// Drains into a broker that ignores customer 1, until all others have their messages; then, after `restarts` of the
+/// process, into one that is well.
+async fn drain_past_one_that_hangs(restarts: usize) {
+    const CUSTOMERS: u16 = 30;
+    let dir = tempfile::tempdir().unwrap();
+    let mut ground = Ground::open(&dir, 64 * MIB);
+    for number in 0..6 {
+        for customer in 0..CUSTOMERS {
+            ground.spool.append(&text(customer, number)).await.unwrap();
+        }
+    }
+    let broker = Tray::new(false, 0);
+    broker.ignored.store(1, SeqCst);
+    let stop = Shutdown::new(Duration::ZERO);
+    let drain = Drain::new(ground.spool.clone(), Arc::clone(&broker) as Arc<dyn Broker>).run(stop.clone());
+    let all_others = async {
+        while ground.intake.spool() != SpoolState::InUse(6) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // What comes next comes behind what hangs, and what is not of its conversation passes it.
+        ground.spool.append(&text(1, 6)).await.unwrap();
+        ground.spool.append(&text(2, 6)).await.unwrap();
+        while !broker.taken()[&2].contains(&6) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.start();
+    };
+    tokio::time::timeout(DEADLINE, async { tokio::join!(drain, all_others) }).await.expect("the others pass in time");
+    let stripe = stripe(text(1, 0).key);
+    for _ in 0..restarts {
+        ground.close().await;
+        ground = Ground::open(&dir, 64 * MIB);
+    }
+    assert!(ground.spool.is_in_the_way_of(stripe), "its conversation waits behind it");
+    broker.ignored.store(u16::MAX, SeqCst);
+    ground.drain(&broker).await;
+    for (customer, numbers) in broker.taken() {
+        assert_eq!(numbers, (0..if customer < 3 && customer > 0 { 7 } else { 6 }).collect::<Vec<_>>());
+    }
+    assert!(segments(&dir, "0").is_empty(), "what is drained is deleted");
+    ground.close().await;
+}
+
+#[tokio::test]
+async fn g2_b2_the_drain_passes_a_conversation_that_hangs_and_keeps_its_order() {
+    drain_past_one_that_hangs(0).await;
+}
+
+#[tokio::test]
+async fn g2_b2_what_the_drain_passed_is_there_in_order_after_a_restart() {
+    drain_past_one_that_hangs(2).await;
+}
+
+#[tokio::test]
+async fn g2_b2_a_segment_is_deleted_once_all_of_it_is_published_whatever_waits_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // A quarter of the limit is a segment.
+    let ground = Ground::open(&dir, 48 * 1024);
+    ground.spool.append(&text(1, 0)).await.unwrap();
+    for number in 0..80 {
+        ground.spool.append(&text(2, number)).await.unwrap();
+    }
+    assert!(segments(&dir, "0").len() > 2, "{:?}", segments(&dir, "0"));
+    let broker = Tray::new(false, 0);
+    broker.refused.store(1, SeqCst);
+    let stop = Shutdown::new(Duration::ZERO);
+    stop.start();
+    Drain::new(ground.spool.clone(), Arc::clone(&broker) as Arc<dyn Broker>).run(stop).await;
+    assert_eq!(broker.taken(), BTreeMap::from([(2, (0..80).collect())]));
+    assert_eq!(segments(&dir, "0").len(), 1, "only the one with the message that was refused");
     ground.close().await;
 }
 

@@ -9,7 +9,7 @@ use common::failure::Failure;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Stretch};
 use super::position::{self, Position};
 use super::segment::{self, scan};
 use super::slot::{Slot, sync_dir, writable};
@@ -24,8 +24,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(super) enum Command {
     /// Add this record, and say when it is on disk.
     Append(Append),
-    /// All up to this position, with messages of these stripes, is published: forget it, and say when that is done.
-    Drained(Position, Vec<u16>, oneshot::Sender<()>),
+    /// What is in these stretches, messages of these stripes, is published: forget it, and say when that is done.
+    Drained(Vec<Stretch>, Vec<u16>, oneshot::Sender<()>),
     /// This segment cannot be read: lay it aside, and say when that is done.
     LayAside(u64, oneshot::Sender<()>),
     /// Take over what dead processes left, and look whether a failing disk is well again.
@@ -102,7 +102,7 @@ impl Writer {
         }
         self.backlog.begin_segment(number, &contents);
         if from > 0 {
-            self.backlog.drained(Position { segment: number, offset: from }, &[]);
+            self.backlog.done(&[Stretch { segment: number, from: 0, to: from }], &[]);
         }
         Ok(())
     }
@@ -117,8 +117,8 @@ impl Writer {
                     (batch, next) = gather(first, &mut commands);
                     self.append(batch);
                 }
-                Command::Drained(position, stripes, done) => {
-                    self.drained(position, &stripes);
+                Command::Drained(stretches, stripes, done) => {
+                    self.drained(&stretches, &stripes);
                     done.send(()).ok();
                 }
                 Command::LayAside(number, done) => {
@@ -208,13 +208,12 @@ impl Writer {
         }
     }
 
-    fn drained(&mut self, position: Position, stripes: &[u16]) {
-        if let Err(error) = position.write(&self.position) {
+    fn drained(&mut self, stretches: &[Stretch], stripes: &[u16]) {
+        let (finished, position) = self.backlog.done(stretches, stripes);
+        if let Some(Err(error)) = position.map(|position| position.write(&self.position)) {
             warn!(%error, "cannot note how far the spool is drained: a restart will publish some messages again");
         }
-        for number in self.backlog.drained(position, stripes) {
-            self.delete(number);
-        }
+        finished.into_iter().for_each(|number| self.delete(number));
     }
 
     fn delete(&mut self, number: u64) {
