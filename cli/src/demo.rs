@@ -87,7 +87,7 @@ impl Demo {
             messaging_service_sid: None,
         };
         let mut config = Config::embedded(directory.to_owned(), vec![integration(provider)?]);
-        config.ingress.public_url = Some(public_url);
+        config.ingress.public_urls = vec![public_url];
         config.shutdown_grace = GRACE;
         let ports = Ports::open(&config, Clock::system())?;
         let broker = Arc::clone(&ports.broker);

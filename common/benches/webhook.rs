@@ -108,7 +108,7 @@ fn receipt_fields() -> Vec<(&'static str, &'static str)> {
 fn twilio(criterion: &mut Criterion) {
     let webhook = |tokens: &[&str]| {
         let tokens = tokens.iter().copied().map(Secret::from).collect();
-        TwilioWebhook::new(&TwilioSettings::new(ACCOUNT.to_owned(), tokens), PUBLIC_URL)
+        TwilioWebhook::new(&TwilioSettings::new(ACCOUNT.to_owned(), tokens), &[PUBLIC_URL.to_owned()])
     };
     let (one, two) = (webhook(&[TOKEN]), webhook(&[OLD_TOKEN, TOKEN]));
     let longest = WORDS.repeat(17);

@@ -1,9 +1,10 @@
 //! One webhook request, from its proof until its message is durable.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use common::broker::{Destination, Outgoing, Stage};
 use common::clock::Clock;
 use common::failpoint::{Step, reach};
@@ -17,80 +18,82 @@ use tracing::{debug, warn};
 
 use crate::durable::Durable;
 use crate::problem::Problem;
-
-/// What a request reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Message,
-    Status,
-}
-
-impl Kind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Status => "status",
-        }
-    }
-}
+use crate::refusals::Refusals;
+use crate::routes::Kind;
 
 /// The front doors of all integrations.
 #[derive(Debug)]
 pub(crate) struct FrontDoor {
     doors: BTreeMap<IntegrationId, Door>,
+    /// The paths of the public URLs, without a slash at the end.
+    prefixes: Vec<String>,
     durable: Durable,
     clock: Clock,
+    refusals: Refusals,
 }
 
+/// The front door of one integration.
 #[derive(Debug)]
-struct Door {
+pub(crate) struct Door {
     integration: Arc<Integration>,
     webhook: Box<dyn Webhook>,
     keyring: Keyring,
 }
 
 impl FrontDoor {
-    pub(crate) fn new(integrations: &Integrations, public_url: &str, durable: Durable, clock: Clock) -> Self {
+    /// `public_urls` are what the providers see and sign.
+    pub(crate) fn new(integrations: &Integrations, public_urls: &[String], durable: Durable, clock: Clock) -> Self {
         let door = |integration: &Arc<Integration>| {
             let keyring = Keyring::new(integration.provider.webhook_secrets().iter().cloned());
-            let webhook = webhook(integration, public_url);
+            let webhook = webhook(integration, public_urls);
             (integration.id.clone(), Door { integration: Arc::clone(integration), webhook, keyring })
         };
-        Self { doors: integrations.iter().map(door).collect(), durable, clock }
+        let doors = integrations.iter().map(door).collect();
+        let prefixes = public_urls.iter().filter_map(|url| path_of(url)).map(str::to_owned).collect();
+        Self { doors, prefixes, durable, clock, refusals: Refusals::default() }
     }
 
-    /// Accepts one request for the integration named `id`: on success the message is durable.
+    /// What a request target may mean: what it says, or that behind the path of a public URL, which the proxy may have
+    /// kept or taken away.
+    pub(crate) fn targets<'a>(&'a self, target: &'a str) -> impl Iterator<Item = &'a str> {
+        iter::once(target).chain(self.prefixes.iter().filter_map(|prefix| target.strip_prefix(prefix.as_str())))
+    }
+
+    /// The door of the integration named `id`.
+    pub(crate) fn door(&self, id: &str) -> Result<&Door, Problem> {
+        let id = IntegrationId::parse(id).map_err(|_| Problem::UnknownIntegration)?;
+        self.doors.get(&id).ok_or(Problem::UnknownIntegration)
+    }
+
+    /// Counts what became of a request, and tells the log of a refusal.
+    pub(crate) fn note(&self, id: &str, kind: Kind, accepted: &Result<StatusCode, Problem>) {
+        // The path's id is the caller's word: only the name of an integration we know may become a label.
+        let integration = self.door(id).map_or("unknown", |door| door.integration.id.as_str()).to_owned();
+        if let Err(problem) = accepted {
+            self.refusals.tell(&integration, kind.as_str(), problem);
+        }
+        let outcome = accepted.as_ref().map_or_else(Problem::name, |_| "accepted");
+        metrics::counter!("switchboard_webhooks_total", "integration" => integration, "kind" => kind.as_str(), "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// What was refused and is told as sums.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Accepts one request at `door`: on success the message is durable.
     pub(crate) async fn accept(
         &self,
-        id: &str,
+        door: &Door,
         kind: Kind,
         request: &WebhookRequest<'_>,
     ) -> Result<StatusCode, Problem> {
-        let accepted = self.accept_uncounted(id, kind, request).await;
-        // The path's id is the caller's word: only the name of an integration we know may become a label.
-        let integration = IntegrationId::parse(id).ok().filter(|id| self.doors.contains_key(id));
-        let integration = integration.map_or_else(|| "unknown".to_owned(), String::from);
-        let outcome = accepted.as_ref().map_or_else(Problem::name, |_| "accepted");
-        metrics::counter!("switchboard_webhooks_total", "integration" => integration.clone(), "kind" => kind.as_str(), "outcome" => outcome)
-            .increment(1);
-        if let Err(problem) = &accepted {
-            warn!(integration.id = integration, kind = kind.as_str(), problem = problem.name(), detail = %problem, "webhook refused");
-        }
-        accepted
-    }
-
-    async fn accept_uncounted(
-        &self,
-        id: &str,
-        kind: Kind,
-        request: &WebhookRequest<'_>,
-    ) -> Result<StatusCode, Problem> {
-        let id = IntegrationId::parse(id).map_err(|_| Problem::UnknownIntegration)?;
-        let door = self.doors.get(&id).ok_or(Problem::UnknownIntegration)?;
         door.verify(request).await?;
         let read = match kind {
             Kind::Message => Some(door.read_message(request)?),
             Kind::Status => door.read_receipt(request)?,
+            Kind::Unknown => return Err(Problem::NotFound),
         };
         if let Some((stage, id, conversation, body)) = read {
             let envelope = Envelope {
@@ -126,6 +129,11 @@ impl FrontDoor {
 type Read = (Stage, MessageId, Conversation, Body);
 
 impl Door {
+    /// Refuses what its headers alone show to be unproven.
+    pub(crate) fn check_head(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        Ok(self.webhook.check_head(headers)?)
+    }
+
     /// Checks the proof, and checks it once more where a secret on disk may have changed.
     async fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
         let began = Instant::now();
@@ -184,6 +192,12 @@ impl Door {
         metrics::counter!("switchboard_webhooks_unreadable_total", "integration" => integration, "kind" => kind.as_str())
             .increment(1);
     }
+}
+
+/// The path of a URL, if it has one.
+fn path_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    rest.find('/').map(|slash| rest.split_at(slash).1).filter(|path| path.len() > 1)
 }
 
 fn receipt_id(integration: &IntegrationId, receipt: &Receipt) -> MessageId {

@@ -2,11 +2,15 @@
 //! its answer never waits for an assistant, a provider or the store.
 
 mod accept;
+mod body;
+mod connections;
 mod durable;
 mod problem;
+mod refusals;
 mod routes;
 mod server;
 mod spool;
+mod stream;
 
 use std::sync::Arc;
 
@@ -36,23 +40,23 @@ pub async fn run(
     intake: Arc<Intake>,
     shutdown: Shutdown,
 ) -> Result<(), Failure> {
-    let public_url = config.ingress.public_url.as_deref().ok_or_else(|| {
-        Failure::misconfigured("ingress.public_url is missing: set it to the URL that the provider posts to")
-    })?;
+    if config.ingress.public_urls.is_empty() {
+        let missing = "ingress.public_url is missing: set it to the URL that the provider posts to";
+        return Err(Failure::misconfigured(missing));
+    }
     let opened = open_spool(config, intake, &clock).await?;
     let spool = opened.as_ref().map(|(spool, _)| spool.clone());
     let durable = Durable::new(Arc::clone(&broker), spool);
-    let front_door = Arc::new(FrontDoor::new(&config.integrations, public_url, durable, clock));
-    let router = routes::router(front_door);
+    let front_door = Arc::new(FrontDoor::new(&config.integrations, &config.ingress.public_urls, durable, clock));
     let Some((spool, thread)) = opened else {
-        server::serve(listener, router, shutdown).await;
+        serve(listener, front_door, shutdown).await;
         return Ok(());
     };
     // The drain goes on until the last request is answered: it may still add to the spool.
     let stop = Shutdown::new(shutdown.grace());
     let serving = async {
         let ended = tokio::select! {
-            () = server::serve(listener, router, shutdown.clone()) => Ok(()),
+            () = serve(listener, front_door, shutdown.clone()) => Ok(()),
             () = spool.tend() => Err(Failure::transient("the spool's thread has ended")),
         };
         stop.start();
@@ -68,6 +72,15 @@ pub async fn run(
     };
     spool.close(thread).await;
     ended
+}
+
+/// Answers requests until `shutdown`, and tells the log of those that were refused.
+async fn serve(listener: TcpListener, front_door: Arc<FrontDoor>, shutdown: Shutdown) {
+    let router = routes::router(Arc::clone(&front_door));
+    tokio::select! {
+        () = server::serve(listener, router, shutdown) => {}
+        () = front_door.refusals().sum_up() => {}
+    }
 }
 
 /// The spool of this process; `None` when it is switched off and nothing lies there from before.

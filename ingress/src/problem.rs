@@ -25,10 +25,13 @@ pub(crate) enum Problem {
     #[error("no integration has this id")]
     UnknownIntegration,
     #[error("this path does not take this method")]
-    MethodNotAllowed,
+    MethodNotAllowed {
+        /// The methods that it takes.
+        allowed: &'static str,
+    },
     #[error("the body did not arrive in time")]
     TooSlow,
-    #[error("the body is larger than 256 KiB")]
+    #[error("the body is larger than 64 KiB")]
     TooLarge,
     #[error("the message could not be stored; send it again")]
     NotDurable,
@@ -42,7 +45,7 @@ impl Problem {
             Self::BrokenOff => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) | Self::ForeignNumber(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownIntegration => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotDurable => StatusCode::SERVICE_UNAVAILABLE,
@@ -58,7 +61,7 @@ impl Problem {
             Self::ForeignNumber(_) => "foreign_number",
             Self::NotFound => "not_found",
             Self::UnknownIntegration => "unknown_integration",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::TooSlow => "too_slow",
             Self::TooLarge => "too_large",
             Self::NotDurable => "not_durable",
@@ -89,8 +92,12 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self == Self::NotDurable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        match self {
+            Self::NotDurable => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+            Self::MethodNotAllowed { allowed } => {
+                drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
+            }
+            _ => {}
         }
         response
     }

@@ -1,51 +1,64 @@
-//! The HTTP server: a bounded number of connections, headers that must arrive in time, and a graceful end.
-//! `axum::serve` has neither bound, so slow clients could hold it open for ever.
+//! The HTTP server: bounded in connections, bytes and time, and with a graceful end.
+//! `axum::serve` bounds none of them, so slow clients could hold it open for ever.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
 use common::shutdown::Shutdown;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// How many connections are served at a time; more wait in the kernel's queue.
-const CONNECTION_LIMIT: usize = 2048;
-/// How long a request's headers may be, roughly: hyper looks after each read. A connection keeps what it has read of
-/// them, so this times the number of connections is what hostile clients can make us hold. Twilio's longest are those
-/// of a GET, some 20 KiB.
+use crate::connections::{Connection, Connections, GivesWay, Limits};
+use crate::routes::Accepted;
+use crate::stream::ClientStream;
+
+/// What all clients together can make us hold. A connection costs some 20 KiB itself and 12 KiB more while its request
+/// arrives (measured), so that together with the bytes it stays well below 100 MiB.
+const LIMITS: Limits = Limits { connections: 1024, bytes: 16 << 20 };
+/// How long a request's headers may be, roughly: hyper looks after each read. Twilio's longest are those of a GET, some
+/// 20 KiB.
 const HEADER_LIMIT_BYTES: usize = 64 * 1024;
 /// How long a request's headers may take, which is also how long an idle connection is kept: longer than the minute for
 /// which usual load balancers keep theirs, so that it is they who close it and no request meets a closed connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// After a failure to accept (no file descriptors left), how long until the next try.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After a failure to accept (no file descriptors left), how long until the next try: connections that give way need a
+/// moment to close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// How often such failures are logged at most.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Serves `router` on `listener` until `shutdown`, then lets requests in flight finish within the grace period.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) {
-    let permits = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    let connections = Connections::new(LIMITS);
     let graceful = GracefulShutdown::new();
+    let mut warned_at = None;
     loop {
         let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
+            let (stream, _) = listener.accept().await?;
+            Ok((stream, connections.open().await))
         };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = shutdown.started() => break,
-            next = next => next,
+            accepted = next => accepted,
         };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, _))) => serve_connection(stream, permit, router.clone(), &graceful),
-            (_, Err(error)) => {
-                warn!(%error, "cannot accept a connection");
+        match accepted {
+            Ok((stream, opened)) => serve_connection(stream, opened, router.clone(), &graceful),
+            Err(error) => {
+                warn_now_and_then(&error, &mut warned_at);
+                connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (Err(_), Ok(_)) => break,
         }
     }
     drop(listener);
@@ -55,21 +68,54 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Shutd
     }
 }
 
-fn serve_connection(stream: TcpStream, permit: OwnedSemaphorePermit, router: Router, graceful: &GracefulShutdown) {
+fn warn_now_and_then(error: &io::Error, warned_at: &mut Option<Instant>) {
+    if warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+        *warned_at = Some(Instant::now());
+        warn!(%error, "cannot accept a connection: others are closed for it");
+    }
+}
+
+fn serve_connection(
+    stream: TcpStream,
+    (connection, gives_way): (Arc<Connection>, GivesWay),
+    router: Router,
+    graceful: &GracefulShutdown,
+) {
     // Answers are one small packet each: waiting to fill it would only add delay.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot switch off Nagle's algorithm");
     }
-    let connection = http1::Builder::new()
+    let stream = TokioIo::new(ClientStream::new(stream, Arc::clone(&connection)));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| answer(router.clone(), Arc::clone(&connection), request));
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_LIMIT_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let connection = graceful.watch(connection);
+        .serve_connection(stream, service);
+    let served = graceful.watch(served);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "a webhook connection ended early");
+        tokio::select! {
+            ended = served => if let Err(error) = ended {
+                debug!(%error, "a webhook connection ended early");
+            },
+            _ = gives_way => debug!("a webhook connection gave way to another one"),
         }
-        drop(permit);
     });
+}
+
+/// Only an accepted webhook keeps its connection open: a stranger gets one answer, however much it has sent.
+async fn answer(
+    router: TowerToHyperService<Router>,
+    connection: Arc<Connection>,
+    mut request: hyper::Request<Incoming>,
+) -> Result<axum::response::Response, Infallible> {
+    request.extensions_mut().insert(Arc::clone(&connection));
+    let mut response = router.call(request).await?;
+    let is_accepted = response.extensions().get::<Accepted>().is_some();
+    if !is_accepted {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    connection.answers(is_accepted, Instant::now());
+    Ok(response)
 }

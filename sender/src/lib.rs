@@ -28,7 +28,7 @@ pub use plan::Pace;
 /// # Errors
 /// When an integration's provider cannot be called at all, whatever is sent: its settings are wrong.
 pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<(), Failure> {
-    let public_url = config.ingress.public_url.as_deref();
+    let public_url = config.ingress.public_url();
     let deliverer = Deliverer::new(&config.integrations, public_url, &ports, shutdown.clone(), Pace::default())?;
     let options = RunOptions {
         concurrency: config.sender.concurrency,

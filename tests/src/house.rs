@@ -59,6 +59,8 @@ pub struct Blueprint {
     pub heartbeats: Option<Rhythm>,
     /// After how long a stuck stage fails liveness.
     pub dead_after: Duration,
+    /// What a provider may know ingress as besides its address.
+    pub more_public_urls: Vec<String>,
 }
 
 /// Where queues and records are.
@@ -125,12 +127,14 @@ impl Blueprint {
             spool_limit_bytes: 1 << 30,
             heartbeats: None,
             dead_after: Duration::from_secs(600),
+            more_public_urls: Vec::new(),
         }
     }
 
     fn config(&self, directory: &Path, url: &str, integration: Integration) -> Config {
         let mut config = Config::embedded(directory.to_owned(), vec![integration]);
-        config.ingress.public_url = Some(url.to_owned());
+        config.ingress.public_urls = vec![url.to_owned()];
+        config.ingress.public_urls.extend_from_slice(&self.more_public_urls);
         config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
         config.broker.partitions = 4;
         config.broker.max_length = self.max_length;

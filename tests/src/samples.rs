@@ -67,6 +67,6 @@ pub fn front_door(data_dir: PathBuf, url: &str) -> Config {
         options: Options::default(),
     };
     let mut config = Config::embedded(data_dir, vec![support]);
-    config.ingress.public_url = Some(url.to_owned());
+    config.ingress.public_urls = vec![url.to_owned()];
     config
 }

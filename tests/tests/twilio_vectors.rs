@@ -98,7 +98,7 @@ impl Case {
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
             options: Options::default(),
         };
-        webhook(&integration, &self.public_url).verify(&WebhookRequest {
+        webhook(&integration, std::slice::from_ref(&self.public_url)).verify(&WebhookRequest {
             method: &self.method,
             target: &self.target,
             headers: &self.headers,

@@ -10,7 +10,7 @@ pub(super) type Complaint = (&'static str, String);
 
 /// What [`public`] expects.
 pub(super) const PUBLIC: &str =
-    "the URL that the provider sees, such as \"https://sms.example.com\", with nothing after the host";
+    "the URL that the provider sees, such as \"https://sms.example.com\", up to where /webhooks/ begins";
 
 /// An `http` or `https` URL of a server, without a trailing slash.
 pub(super) fn server(text: &str) -> Result<String, Complaint> {
@@ -22,19 +22,25 @@ pub(super) fn server(text: &str) -> Result<String, Complaint> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// The URL that a provider knows us by: scheme, host and port, nothing else.
+/// The URL that a provider knows us by: scheme, host, port, and the path where a proxy has put us. Without a slash at its
+/// end, else spelled as it was.
 pub(super) fn public(text: &str) -> Result<String, Complaint> {
     let expected = PUBLIC;
     let url = http(text, expected)?;
-    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    if rest.contains(['/', '?', '#']) || rest.ends_with(':') {
-        return Err((expected, format!("write \"{}\"", url.origin().ascii_serialization())));
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let (path, seen) = (path.trim_end_matches('/'), url.path().trim_end_matches('/'));
+    if rest.contains(['?', '#']) || authority.ends_with(':') || path != seen {
+        return Err((expected, format!("write \"{}{seen}\"", url.origin().ascii_serialization())));
+    }
+    if path.contains("/webhooks/") && (path.ends_with("/messages") || path.ends_with("/status")) {
+        return Err((expected, "leave out what begins with /webhooks/: it is added for each integration".to_owned()));
     }
     // Twilio refuses such hosts as status callbacks.
     if url.host_str().is_some_and(|host| host.contains('_')) {
         return Err((expected, "use a host name without an underscore: Twilio refuses others".to_owned()));
     }
-    Ok(text.to_owned())
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// A RabbitMQ node.
@@ -213,18 +219,33 @@ mod tests {
     }
 
     #[test]
-    fn a_public_url_is_a_bare_origin() {
-        assert!(public("https://sms.example.com").is_ok());
-        assert!(public("http://127.0.0.1:8080").is_ok());
-        for url in ["https://sms.example.com/", "https://sms.example.com/sms?x=1"] {
-            let (_, mend) = public(url).unwrap_err();
-            assert_eq!(mend, "write \"https://sms.example.com\"", "{url}");
+    fn t9_a_public_url_is_an_origin_and_perhaps_a_path() {
+        for (url, read) in [
+            ("https://sms.example.com", "https://sms.example.com"),
+            ("https://sms.example.com/", "https://sms.example.com"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://SMS.example.com:443/proxy/Sms/", "https://SMS.example.com:443/proxy/Sms"),
+            ("https://[::1]:8443/webhooks", "https://[::1]:8443/webhooks"),
+            ("https://sms.example.com/a%20b", "https://sms.example.com/a%20b"),
+        ] {
+            assert_eq!(public(url).unwrap(), read, "{url}");
         }
-        assert!(public("ftp://sms.example.com").is_err());
-        for url in ["sms.example.com", "https://u:p@sms.example.com", "https://sms_1.example.com"] {
+        for (url, right) in [
+            ("https://sms.example.com/sms?x=1", "https://sms.example.com/sms"),
+            ("https://sms.example.com/#rc=3", "https://sms.example.com"),
+            ("https://sms.example.com:", "https://sms.example.com"),
+            ("https://sms.example.com/a/../b/", "https://sms.example.com/b"),
+            ("https://sms.example.com/ü", "https://sms.example.com/%C3%BC"),
+        ] {
+            assert_eq!(public(url).unwrap_err().1, format!("write \"{right}\""), "{url}");
+        }
+        let whole = "https://sms.example.com/webhooks/support/messages";
+        assert!(public(whole).unwrap_err().1.contains("leave out"), "{whole}");
+        for url in
+            ["sms.example.com", "ftp://sms.example.com", "https://u:p@sms.example.com", "https://sms_1.example.com"]
+        {
             assert!(public(url).is_err(), "{url}");
         }
-        assert_eq!(public("https://sms.example.com:").unwrap_err().1, "write \"https://sms.example.com\"");
     }
 
     #[test]

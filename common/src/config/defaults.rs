@@ -49,7 +49,11 @@ impl Default for StoreConfig {
 
 impl Default for IngressConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), public_url: None, spool_limit_bytes: 1 << 30 }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            public_urls: Vec::new(),
+            spool_limit_bytes: 1 << 30,
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Config {
     /// # Errors
     /// When `ingress.public_url` is missing.
     pub fn for_ingress(self) -> Result<Self, Problems> {
-        if self.ingress.public_url.is_some() {
+        if !self.ingress.public_urls.is_empty() {
             return Ok(self);
         }
         Err(Problems::from(Problem {
@@ -185,10 +185,19 @@ pub enum StoreUrl {
 pub struct IngressConfig {
     /// Where webhooks arrive.
     pub listen: SocketAddr,
-    /// What the provider sees and signs, without a trailing slash. Required by the ingress role and `up`.
-    pub public_url: Option<String>,
+    /// What the provider sees and signs, without a trailing slash: any of them is believed, the first is told. At least
+    /// one is required by the ingress role and `up`.
+    pub public_urls: Vec<String>,
     /// How many bytes of messages may wait on disk while the broker cannot take them; 0 for none.
     pub spool_limit_bytes: u64,
+}
+
+impl IngressConfig {
+    /// The URL that providers are told.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&str> {
+        self.public_urls.first().map(String::as_str)
+    }
 }
 
 /// Turns.

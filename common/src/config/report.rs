@@ -1,6 +1,8 @@
 //! What `switchboard check-config` prints: every problem, or what the configuration says in short and what
 //! is suspicious in it.
 
+use std::iter;
+
 use secrecy::ExposeSecret as _;
 
 use crate::integration::{AssistantSettings, Integration, ProviderSettings};
@@ -27,7 +29,7 @@ fn summary(config: &Config) -> String {
         format!("data         {}", config.data_dir.display()),
         format!("broker       {}", broker(&config.broker)),
         format!("store        {}", store(&config.store.url)),
-        format!("ingress      {}, known as {}", config.ingress.listen, public_url(config)),
+        format!("ingress      {}, known as {}", config.ingress.listen, known_as(config)),
         format!("worker       {} turns at a time", config.worker.concurrency),
         format!("sender       {} provider calls at a time", config.sender.concurrency),
         format!("operations   {}", config.operations.listen),
@@ -94,5 +96,11 @@ fn store(url: &StoreUrl) -> String {
 }
 
 fn public_url(config: &Config) -> &str {
-    config.ingress.public_url.as_deref().unwrap_or("(set ingress.public_url)")
+    config.ingress.public_url().unwrap_or("(set ingress.public_url)")
+}
+
+fn known_as(config: &Config) -> String {
+    let others = config.ingress.public_urls.get(1..).unwrap_or_default();
+    let others = others.iter().map(|url| format!(", also as {url}"));
+    iter::once(public_url(config).to_owned()).chain(others).collect()
 }

@@ -26,14 +26,14 @@ impl Entry<'_> {
 
     /// One secret or a list of them.
     pub(super) fn secrets(self) -> Vec<Secret> {
-        self.one_or_more(|_| None).into_iter().filter_map(Self::secret).collect()
+        self.one_or_more(mend, |_| None).into_iter().filter_map(Self::secret).collect()
     }
 
     /// One address that holds a password, or a list of them.
     pub(super) fn secret_addresses(self) -> Vec<Self> {
         // No comma stands in an address unless it is escaped, while a secret may hold any character.
         let split = |text: &str| text.contains(',').then(|| split_at_commas(text));
-        self.one_or_more(split)
+        self.one_or_more(mend, split)
     }
 
     /// The text of a secret, from wherever it is.
@@ -61,7 +61,13 @@ impl Entry<'_> {
         }
     }
 
-    fn one_or_more(self, split: impl Fn(&str) -> Option<Value>) -> Vec<Self> {
+    /// This value, or what stands in this list; `mend` says what to do about an empty one. `split` finds a list in text
+    /// from an environment variable.
+    pub(super) fn one_or_more(
+        self,
+        mend: impl Fn(&Place<'_>) -> String,
+        split: impl Fn(&str) -> Option<Value>,
+    ) -> Vec<Self> {
         let list = match &self.value {
             Value::String(text) if self.is_from_variable => {
                 toml_value(text).filter(Value::is_array).or_else(|| split(text))

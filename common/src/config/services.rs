@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::integration::Integration;
 
-use super::entry::Entry;
+use super::entry::{Entry, split_at_commas};
 use super::reader::{Place, Section};
 use super::{
     BrokerConfig, BrokerUrl, Config, IngressConfig, OperationsConfig, SenderConfig, StoreConfig, StoreUrl,
@@ -112,20 +112,33 @@ fn prefix(entry: Entry<'_>) -> Option<String> {
 }
 
 fn ingress(mut section: Section<'_>) -> IngressConfig {
-    let place = section.place.key("public_url");
     let config = IngressConfig {
         listen: section.take("listen").and_then(socket_address).unwrap_or(IngressConfig::default().listen),
-        public_url: section.take("public_url").and_then(|entry| entry.address(address::public)),
+        public_urls: section.take("public_url").map(public_urls).unwrap_or_default(),
         spool_limit_bytes: section
             .take("spool_limit")
             .and_then(Entry::size)
             .unwrap_or(IngressConfig::default().spool_limit_bytes),
     };
     section.finish();
-    if config.public_url.as_deref().is_some_and(reach::is_plain_and_remote) {
-        place.remark("is plain http, so anybody on the way can read the texts", "use https");
-    }
     config
+}
+
+fn public_urls(entry: Entry<'_>) -> Vec<String> {
+    let split = |text: &str| text.contains(',').then(|| split_at_commas(text));
+    let read = |entry: Entry<'_>| {
+        let place = entry.place.clone();
+        let url = entry.address(address::public)?;
+        if reach::is_plain_and_remote(&url) {
+            place.remark("is plain http, so anybody on the way can read the texts", "use https");
+        }
+        Some(url)
+    };
+    entry
+        .one_or_more(|_| "write the URL that the provider sees".to_owned(), split)
+        .into_iter()
+        .filter_map(read)
+        .collect()
 }
 
 fn worker(mut section: Section<'_>) -> WorkerConfig {
@@ -173,7 +186,7 @@ fn remark_on_unreachable(root: &Place<'_>, config: &Config) {
     if integrations.peek().is_some() && integrations.all(is_simulated) {
         return;
     }
-    for url in config.ingress.public_url.iter().filter(|url| !reach::is_reachable_from_outside(url)) {
+    for url in config.ingress.public_urls.iter().filter(|url| !reach::is_reachable_from_outside(url)) {
         let found = format!("is {url}, which a provider on the Internet cannot reach");
         let mend =
             "name the host that the provider posts to; Twilio refuses to report deliveries anywhere else (21609)";

@@ -23,7 +23,7 @@ use crate::message::{Conversation, Inbound, Media, MessageId, MessageText, Recei
 pub struct WebhookRequest<'a> {
     /// The method, `GET` or `POST`.
     pub method: &'a Method,
-    /// The raw request target: path and query, byte for byte.
+    /// The raw request target: path and query, byte for byte, without the path of the public URL.
     pub target: &'a str,
     /// The headers.
     pub headers: &'a HeaderMap,
@@ -51,6 +51,14 @@ pub enum Refusal {
 
 /// The provider's side of our front door. Pure: no I/O, no clock.
 pub trait Webhook: Send + Sync + fmt::Debug {
+    /// Checks what the headers alone can show to be wrong with the proof, so that no body is read for nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Unproven`].
+    fn check_head(&self, _headers: &HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Checks the proof over the raw request, in constant time.
     ///
     /// # Errors
@@ -161,11 +169,11 @@ pub fn receipt_class(provider: &str, code: Option<&str>) -> &'static str {
     class.unwrap_or("other")
 }
 
-/// The front door for an integration's provider. `public_url` is what the provider sees and signs.
+/// The front door for an integration's provider. `public_urls` are what the provider may see and sign.
 #[must_use]
-pub fn webhook(integration: &Integration, public_url: &str) -> Box<dyn Webhook> {
+pub fn webhook(integration: &Integration, public_urls: &[String]) -> Box<dyn Webhook> {
     match &integration.provider {
-        ProviderSettings::Twilio(settings) => Box::new(twilio::TwilioWebhook::new(settings, public_url)),
+        ProviderSettings::Twilio(settings) => Box::new(twilio::TwilioWebhook::new(settings, public_urls)),
         ProviderSettings::Intelepeer(settings) => Box::new(intelepeer::IntelepeerWebhook::new(settings)),
     }
 }

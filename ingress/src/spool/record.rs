@@ -10,7 +10,7 @@ const MARK: [u8; 4] = [0xFF, b'S', b'P', 0xFE];
 const HEADER_BYTES: usize = 12;
 /// Stage, stripe, time: what stands in the body before the payload.
 const PREFIX_BYTES: usize = 11;
-/// No body is longer. A webhook has at most 256 KiB, and JSON can make six bytes of one.
+/// No body is longer. A webhook has at most 64 KiB (once 256), and JSON can make six bytes of one.
 const LARGEST_BODY_BYTES: usize = 2 * 1024 * 1024;
 
 /// A message in the spool.

@@ -7,7 +7,11 @@ use std::sync::LazyLock;
 use crate::servers::environment;
 
 /// Where it is: what `SWITCHBOARD_BIN` names, or else built now, so that it is never older than the code.
-pub(super) fn path() -> &'static PathBuf {
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn path() -> &'static PathBuf {
     static BINARY: LazyLock<PathBuf> =
         LazyLock::new(|| environment("SWITCHBOARD_BIN").map_or_else(build, PathBuf::from));
     &BINARY

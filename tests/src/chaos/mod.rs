@@ -1,7 +1,7 @@
 //! The fault suite: real processes of the real binary under traffic, killed and cut off at every turn, and a judge who
 //! counts what became of each text. Everything that is broken, and when, follows from a seed.
 
-mod binary;
+pub mod binary;
 mod fault;
 mod judge;
 mod process;

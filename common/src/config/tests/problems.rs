@@ -6,7 +6,7 @@ use crate::config::{Config, report};
 const FIVE_MISTAKES: &str = r#"
 [ingress]
 lisen = "0.0.0.0:8080"
-public_url = "https://sms.example.com/"
+public_url = "https://sms.example.com/?"
 
 [worker]
 concurrency = 0
@@ -77,7 +77,13 @@ fn mistakes_about_the_services_are_named() {
     assert_problem("\"embedded\"", "\"amqp://u:pw@\"", "broker.url: is \"amqp://", "correct the URL");
     assert_problem("0.0.0.0:8080", "localhost:8080", "ingress.listen: ", "write \"127.0.0.1:8080\"");
     assert_problem("0.0.0.0:8080", ":8080", "ingress.listen: ", "write \"0.0.0.0:8080\"");
-    assert_problem("https://sms.example.com", "https://sms.example.com/x", "ingress.public_url", "write \"https://sms");
+    assert_problem(
+        "https://sms.example.com",
+        "https://sms.example.com/x?y",
+        "ingress.public_url",
+        "write \"https://sms",
+    );
+    assert_problem("\"https://sms.example.com\"", "[]", "ingress.public_url: is an empty list", "the provider sees");
     assert_problem("data_dir", "shutdown_grace = 30\ndata_dir", "shutdown_grace: is 30", "\"30s\" for seconds");
     assert_problem("[worker]", "[wroker]\n[worker]", "wroker: is not a known key", "did you mean `worker`?");
 }

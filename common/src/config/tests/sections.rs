@@ -35,7 +35,7 @@ fn the_example_of_the_design_loads_and_equals_the_defaults() {
     let config = load(WHOLE);
     let integration = support(&config);
     let defaults = Config::default();
-    assert_eq!(config.ingress.public_url.as_deref(), Some("https://sms.example.com"));
+    assert_eq!(config.ingress.public_url(), Some("https://sms.example.com"));
     for (read, default) in [
         (format!("{:?}", config.broker), format!("{:?}", defaults.broker)),
         (format!("{:?}", config.store), format!("{:?}", defaults.store)),
@@ -119,6 +119,20 @@ fn servers_and_embedded_mix() {
     assert!(matches!(config.store.url, StoreUrl::Redis(_)));
     let config = Config::from_toml("[store]\nurl = 'redis://r'", &no_environment()).unwrap();
     assert!(matches!((config.broker.url, config.store.url), (BrokerUrl::Embedded, StoreUrl::Redis(_))));
+}
+
+#[test]
+fn t9_several_public_urls_may_be_given_and_the_first_is_told() {
+    let list = r#"["https://sms.example.com/proxy/", "http://old.example.com:80"]"#;
+    let config = load(&WHOLE.replace("\"https://sms.example.com\"", list));
+    assert_eq!(config.ingress.public_urls, ["https://sms.example.com/proxy", "http://old.example.com:80"]);
+    assert!(config.remarks.iter().any(|remark| remark.to_string().starts_with("ingress.public_url[1] is plain http")));
+    let report = report(&Ok(config));
+    assert!(report.contains("known as https://sms.example.com/proxy, also as http://old.example.com:80"), "{report}");
+    assert!(report.contains("webhook    https://sms.example.com/proxy/webhooks/support/messages#rc"), "{report}");
+    let variable = ("SWITCHBOARD__INGRESS__PUBLIC_URL".to_owned(), "https://a.example, https://b.example/x".to_owned());
+    let config = Config::from_toml("", &std::collections::BTreeMap::from([variable])).unwrap();
+    assert_eq!(config.ingress.public_urls, ["https://a.example", "https://b.example/x"]);
 }
 
 #[test]

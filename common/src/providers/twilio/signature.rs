@@ -1,7 +1,7 @@
 //! `X-Twilio-Signature`: an HMAC over the URL that Twilio called and the form fields it posted.
 //! <https://www.twilio.com/docs/usage/security#validating-requests>
 
-use ::http::header::HeaderMap;
+use ::http::header::{HOST, HeaderMap};
 use ::http::{HeaderValue, Method};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,12 +34,19 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Believes any of `tokens` over requests to `public_url`, spelled with or without its scheme's own port:
-    /// Twilio's libraries accept both too.
-    pub(super) fn new(tokens: &[Secret], public_url: &str) -> Self {
+    /// Believes any of `tokens` over requests to any of `public_urls`, spelled with or without its scheme's own port,
+    /// as Twilio's libraries accept both too, and with its host in lower case.
+    pub(super) fn new(tokens: &[Secret], public_urls: &[String]) -> Self {
         // An empty token would let everybody sign.
         let tokens = tokens.iter().filter(|token| !token.current().expose_secret().is_empty()).cloned().collect();
-        Self { tokens, public_urls: spellings(public_url.trim_end_matches('/')) }
+        let public_urls = public_urls.iter().flat_map(|url| spellings(url.trim_end_matches('/'))).collect();
+        Self { tokens, public_urls }
+    }
+
+    /// Refuses headers that hold no signature, or none that is understood.
+    pub(super) fn check_head(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        signature(headers)?;
+        algorithm(headers).map(drop)
     }
 
     /// Checks the signature, in a time that tells nothing of which token or URL came close.
@@ -47,9 +54,11 @@ impl Verifier {
         let signature = signature(request.headers)?;
         let algorithm = algorithm(request.headers)?;
         let signed_body = signed_body(request);
+        let as_called = self.public_urls.iter().filter_map(|url| spelled_as_called(url, request.headers));
+        let as_called: Vec<String> = as_called.collect();
         let mut is_proven = false;
         for token in self.tokens.iter().map(Secret::current) {
-            for public_url in &self.public_urls {
+            for public_url in self.public_urls.iter().chain(&as_called) {
                 let message = [public_url.as_bytes(), request.target.as_bytes(), &signed_body];
                 is_proven |= match algorithm {
                     Algorithm::HmacSha1 => matches::<Hmac<Sha1>>(&token, &message, &signature),
@@ -122,22 +131,47 @@ fn body_is_hashed(request: &WebhookRequest<'_>) -> bool {
     found.as_bytes().ct_eq(expected.as_bytes()).into()
 }
 
-/// `public_url` as it is, and with its scheme's own port added or taken away.
+/// `public_url` as it is, and with its scheme's own port added or taken away; the same in lower case, but for the path.
 fn spellings(public_url: &str) -> Vec<String> {
-    let (scheme, rest) = public_url.split_once("://").unwrap_or(("https", public_url));
-    let (authority, prefix) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let (scheme, authority, path) = split(public_url);
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let own_port = if scheme.eq_ignore_ascii_case("http") { ":80" } else { ":443" };
-    // The colons within an IPv6 address name no port.
-    let has_port = host_and_port.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let spell = |authority: &str| format!("{scheme}://{authority}{prefix}");
-    let mut all = vec![spell(host_and_port)];
+    let mut all = vec![format!("{scheme}://{host_and_port}{path}")];
     if let Some(host) = host_and_port.strip_suffix(own_port) {
-        all.push(spell(host));
-    } else if !has_port {
-        all.push(spell(&format!("{host_and_port}{own_port}")));
+        all.push(format!("{scheme}://{host}{path}"));
+    } else if name_of(host_and_port) == host_and_port {
+        all.push(format!("{scheme}://{host_and_port}{own_port}{path}"));
+    }
+    for index in 0..all.len() {
+        let (scheme, authority, _) = split(&all[index]);
+        let lower = format!("{}://{}{path}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase());
+        if !all.contains(&lower) {
+            all.push(lower);
+        }
     }
     all
+}
+
+/// `public_url` with the capitals that its host has in the request's `Host`, if they differ.
+fn spelled_as_called(public_url: &str, headers: &HeaderMap) -> Option<String> {
+    let (scheme, authority, path) = split(public_url);
+    let called = name_of(headers.get(HOST)?.to_str().ok()?);
+    let known = name_of(authority);
+    let port = authority.strip_prefix(known)?;
+    let differs = called != known && called.eq_ignore_ascii_case(known);
+    differs.then(|| format!("{scheme}://{called}{port}{path}"))
+}
+
+/// Scheme, host with port, and path.
+fn split(url: &str) -> (&str, &str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    (scheme, authority, path)
+}
+
+/// A host without its port. The colons within an IPv6 address name none.
+fn name_of(authority: &str) -> &str {
+    authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -145,14 +179,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn t9_the_capitals_of_a_called_host_are_tried_and_no_other_host() {
+        let spelled = |url, host: &'static str| {
+            spelled_as_called(url, &HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]))
+        };
+        assert_eq!(spelled("https://a.example:443/p", "A.Example").as_deref(), Some("https://A.Example:443/p"));
+        assert_eq!(spelled("https://a.example/p", "A.EXAMPLE:8080").as_deref(), Some("https://A.EXAMPLE/p"));
+        for other in ["a.example", "b.example", "A.example.evil", "[::1]", ""] {
+            assert_eq!(spelled("https://a.example/p", other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn the_schemes_own_port_is_tried_with_and_without() {
-        let cases: [(&str, &[&str]); 6] = [
+        let cases: [(&str, &[&str]); 7] = [
             ("https://a.example", &["https://a.example", "https://a.example:443"]),
             ("https://a.example:443/p", &["https://a.example:443/p", "https://a.example/p"]),
             ("https://a.example:8443", &["https://a.example:8443"]),
             ("http://a.example/p/q", &["http://a.example/p/q", "http://a.example:80/p/q"]),
             ("https://[::1]", &["https://[::1]", "https://[::1]:443"]),
             ("https://u:p@a.example", &["https://a.example", "https://a.example:443"]),
+            (
+                "HTTPS://A.example/Path",
+                &[
+                    "HTTPS://A.example/Path",
+                    "HTTPS://A.example:443/Path",
+                    "https://a.example/Path",
+                    "https://a.example:443/Path",
+                ],
+            ),
         ];
         for (public_url, expected) in cases {
             assert_eq!(spellings(public_url), expected, "{public_url}");

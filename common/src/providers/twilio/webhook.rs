@@ -1,7 +1,7 @@
 //! Twilio's requests to us: texts and status callbacks.
 //! <https://www.twilio.com/docs/messaging/guides/webhook-request>
 
-use ::http::StatusCode;
+use ::http::{HeaderMap, StatusCode};
 
 use super::super::{Refusal, Webhook, WebhookRequest, message_name};
 use super::form::Form;
@@ -23,11 +23,11 @@ pub struct TwilioWebhook {
 }
 
 impl TwilioWebhook {
-    /// Believes requests signed with any of the account's tokens for `public_url`
-    /// (`scheme://host[:port][/prefix]`), which must be spelled as in Twilio's console.
+    /// Believes requests signed with any of the account's tokens for any of `public_urls`
+    /// (`scheme://host[:port][/path]`), which must be spelled as in Twilio's console.
     #[must_use]
-    pub fn new(settings: &TwilioSettings, public_url: &str) -> Self {
-        Self { account_sid: settings.account_sid.clone(), verifier: Verifier::new(&settings.auth_tokens, public_url) }
+    pub fn new(settings: &TwilioSettings, public_urls: &[String]) -> Self {
+        Self { account_sid: settings.account_sid.clone(), verifier: Verifier::new(&settings.auth_tokens, public_urls) }
     }
 
     /// The fields of a request that speaks for our account, or for none.
@@ -43,6 +43,10 @@ impl TwilioWebhook {
 }
 
 impl Webhook for TwilioWebhook {
+    fn check_head(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.verifier.check_head(headers)
+    }
+
     fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
         self.verifier.verify(request)
     }
@@ -138,7 +142,7 @@ mod tests {
 
     use crate::secret::Secret;
     use ::http::header::CONTENT_TYPE;
-    use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
+    use ::http::{HeaderName, HeaderValue, Method};
     use proptest::prelude::*;
 
     use super::*;
@@ -158,7 +162,7 @@ mod tests {
             api_key: None,
             messaging_service_sid: None,
         };
-        TwilioWebhook::new(&settings, "https://sms.example.com")
+        TwilioWebhook::new(&settings, &["https://sms.example.com".to_owned()])
     }
 
     /// The base fields, changed: an empty value takes the field away.

@@ -1,0 +1,65 @@
+//! Reads a request's body. What all bodies together may hold is bounded where their bytes arrive: see `connections`.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
+use http_body_util::BodyExt as _;
+
+use crate::problem::Problem;
+
+/// A webhook body may have this many bytes. Twilio's have at most some 20 KiB: 1,600 characters, ten links and their form
+/// encoding. IntelePeer's are shorter, as media come as links; inline media (5 MB) would need another way anyway.
+const LIMIT_BYTES: usize = 64 * 1024;
+/// A page of memory, and what most bodies fit in.
+const PIECE_BYTES: usize = 4096;
+/// How long a body may take to arrive.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Refuses a body that says itself that it is too long.
+pub(crate) fn check_length(body: &Body) -> Result<(), Problem> {
+    if body.size_hint().lower() > LIMIT_BYTES as u64 { Err(Problem::TooLarge) } else { Ok(()) }
+}
+
+/// The whole body, which may lie about its length.
+pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+    let collect = async {
+        let mut pieces = Pieces::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::BrokenOff)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if pieces.len_bytes + data.len() > LIMIT_BYTES {
+                return Err(Problem::TooLarge);
+            }
+            pieces.add(&data);
+        }
+        Ok(pieces.all.concat())
+    };
+    tokio::time::timeout(TIMEOUT, collect).await.unwrap_or(Err(Problem::TooSlow))
+}
+
+/// What has arrived of a body. Copied, because each frame keeps the whole buffer alive that it arrived in, even if it is
+/// one byte; in pieces of one size, because thousands of buffers that grow leave holes in the heap.
+#[derive(Default)]
+struct Pieces {
+    all: Vec<Vec<u8>>,
+    len_bytes: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, mut data: &[u8]) {
+        self.len_bytes += data.len();
+        while !data.is_empty() {
+            data = match self.all.last_mut().filter(|last| last.len() < PIECE_BYTES) {
+                Some(last) => {
+                    let (now, later) = data.split_at(data.len().min(PIECE_BYTES - last.len()));
+                    last.extend_from_slice(now);
+                    later
+                }
+                None => {
+                    self.all.push(Vec::with_capacity(PIECE_BYTES));
+                    data
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The open connections, and what their clients make us hold. Both are bounded, and neither bound keeps a newcomer out:
+//! the client that has kept us waiting the longest gives way.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// How much is open and held at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Connections.
+    pub(crate) connections: usize,
+    /// Bytes of requests that are not answered yet, of all connections together.
+    pub(crate) bytes: usize,
+}
+
+/// All open connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    limits: Limits,
+    open: Arc<Mutex<Open>>,
+    /// One was closed, or can be.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next_id: u64,
+    held_bytes: usize,
+    by_id: BTreeMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    turn: Turn,
+    /// When the turn began.
+    since: Instant,
+    /// All that has come is read, or an answer does not go out. A connection that we have not got round to is not late.
+    is_waited_for: bool,
+    held_bytes: usize,
+    /// A webhook was accepted on it.
+    is_proven: bool,
+    /// Its task ends when this is dropped.
+    _keep: oneshot::Sender<Infallible>,
+}
+
+/// Who has to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The client, which has not begun a request.
+    Idle,
+    /// The client, whose request arrives.
+    Request,
+    /// We: the request is complete. Such a connection never gives way.
+    Ours,
+    /// The client, which has to take our answer.
+    Answer,
+}
+
+/// Resolves when a connection has to give way to another one.
+pub(crate) type GivesWay = oneshot::Receiver<Infallible>;
+
+impl Connections {
+    /// None yet.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, open: Arc::default(), changed: Arc::default() }
+    }
+
+    /// Takes a new connection in as soon as there is room; as a rule another one gives way at once.
+    pub(crate) async fn open(&self) -> (Arc<Connection>, GivesWay) {
+        loop {
+            match self.try_open(Instant::now()) {
+                Some(opened) => return opened,
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn try_open(&self, now: Instant) -> Option<(Arc<Connection>, GivesWay)> {
+        let mut open = self.lock();
+        if open.by_id.len() >= self.limits.connections && !open.shed(|_| true) {
+            return None;
+        }
+        let id = open.next_id;
+        open.next_id += 1;
+        let (keep, gives_way) = oneshot::channel();
+        let entry =
+            Entry { turn: Turn::Idle, since: now, is_waited_for: false, held_bytes: 0, is_proven: false, _keep: keep };
+        open.by_id.insert(id, entry);
+        open.report();
+        Some((Arc::new(Connection { id, all: self.clone() }), gives_way))
+    }
+
+    /// Closes an eighth of the connections: the process has no file descriptor left for another one.
+    pub(crate) fn make_room(&self) {
+        let mut open = self.lock();
+        for _ in 0..open.by_id.len().div_ceil(8) {
+            open.shed(|_| true);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Closes, of the connections that `may` go, the one whose client has been waited for the longest; those on which a
+    /// webhook was accepted come last. `false` when there is none.
+    fn shed(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
+        let waiting =
+            self.by_id.iter().filter(|(_, entry)| entry.is_waited_for && entry.turn != Turn::Ours && may(entry));
+        let Some((id, _)) = waiting.min_by_key(|(_, entry)| (entry.is_proven, entry.since)) else { return false };
+        let id = *id;
+        self.remove(id);
+        metrics::counter!("switchboard_front_door_connections_shed_total").increment(1);
+        true
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(entry) = self.by_id.remove(&id) {
+            self.held_bytes = self.held_bytes.saturating_sub(entry.held_bytes);
+            self.report();
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "there are a few thousand")]
+    fn report(&self) {
+        metrics::gauge!("switchboard_front_door_connections").set(self.by_id.len() as f64);
+    }
+}
+
+/// One open connection. What is told about it counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: u64,
+    all: Connections,
+}
+
+impl Connection {
+    /// `bytes` more of a request have arrived. `false` when they are too many to hold, or the connection has given way.
+    pub(crate) fn received(&self, bytes: usize, now: Instant) -> bool {
+        let mut open = self.all.lock();
+        let Some(entry) = open.by_id.get_mut(&self.id) else { return false };
+        entry.is_waited_for = false;
+        if entry.turn == Turn::Idle {
+            (entry.turn, entry.since) = (Turn::Request, now);
+        }
+        entry.held_bytes += bytes;
+        open.held_bytes += bytes;
+        // Where all hold too much, one of them holds more than its share.
+        let share = self.all.limits.bytes / self.all.limits.connections;
+        while open.held_bytes > self.all.limits.bytes {
+            if !open.shed(|entry| entry.held_bytes > share) {
+                // All that hold much are ours, or not read on yet.
+                return false;
+            }
+        }
+        open.by_id.contains_key(&self.id)
+    }
+
+    /// The client has to do something now. The next to come in may take its place.
+    pub(crate) fn waits(&self) {
+        let mut open = self.all.lock();
+        let Some(entry) = open.by_id.get_mut(&self.id).filter(|entry| !entry.is_waited_for) else { return };
+        entry.is_waited_for = true;
+        let is_full = open.by_id.len() >= self.all.limits.connections;
+        drop(open);
+        if is_full {
+            self.all.changed.notify_one();
+        }
+    }
+
+    /// A request is complete and proven to be read on.
+    pub(crate) fn is_ours(&self) {
+        self.change(|entry| entry.turn = Turn::Ours);
+    }
+
+    /// There is an answer; `is_accepted` when it says that a webhook was accepted.
+    pub(crate) fn answers(&self, is_accepted: bool, now: Instant) {
+        self.change(|entry| {
+            (entry.turn, entry.since, entry.is_waited_for) = (Turn::Answer, now, false);
+            entry.is_proven |= is_accepted;
+        });
+    }
+
+    /// The client's machine has the answer, if there was one; nothing of the request is held any more.
+    pub(crate) fn answered(&self, now: Instant) {
+        let mut open = self.all.lock();
+        let answered = open.by_id.get_mut(&self.id).filter(|entry| entry.turn == Turn::Answer);
+        let Some(entry) = answered else { return };
+        (entry.turn, entry.since) = (Turn::Idle, now);
+        let held_bytes = std::mem::take(&mut entry.held_bytes);
+        open.held_bytes = open.held_bytes.saturating_sub(held_bytes);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        self.all.lock().by_id.get_mut(&self.id).map(change);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.lock().remove(self.id);
+        self.all.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn gave_way(gives_way: &mut GivesWay) -> bool {
+        gives_way.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn b6_the_stranger_that_is_waited_for_the_longest_gives_way() {
+        let all = Connections::new(Limits { connections: 3, bytes: 300 });
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut open: Vec<_> = (0..3).map(|second| all.try_open(at(second)).unwrap()).collect();
+        assert!(all.try_open(at(3)).is_none(), "none of them was looked at");
+        open[0].0.answers(true, at(4));
+        open[0].0.answered(at(5));
+        for (connection, _) in &open {
+            connection.waits();
+        }
+        open[1].0.is_ours();
+        let late = all.try_open(at(6)).unwrap();
+        late.0.waits();
+        assert_eq!(open.iter_mut().map(|(_, way)| gave_way(way)).collect::<Vec<_>>(), [false, false, true]);
+        let later = all.try_open(at(7)).unwrap();
+        assert!(later.0.received(1, at(7)) && !late.0.received(1, at(7)), "a stranger before one that is known");
+        later.0.is_ours();
+        let mut last = all.try_open(at(8)).unwrap();
+        assert!(gave_way(&mut open[0].1), "the known one has done nothing since");
+        assert!(all.try_open(at(9)).is_none() && !gave_way(&mut last.1));
+        drop(open.remove(1));
+        assert!(all.try_open(at(10)).is_some());
+    }
+
+    #[test]
+    fn b7_who_holds_more_than_a_share_gives_way_to_bytes_that_arrive() {
+        let all = Connections::new(Limits { connections: 3, bytes: 300 });
+        let now = Instant::now();
+        let mut open: Vec<_> = (0..3).map(|_| all.try_open(now).unwrap()).collect();
+        assert!(open[0].0.received(50, now) && open[1].0.received(200, now));
+        assert!(!open[2].0.received(60, now), "the others are still being read");
+        open[0].0.waits();
+        open[1].0.waits();
+        assert!(open[2].0.received(1, now));
+        assert_eq!(open.iter_mut().map(|(_, way)| gave_way(way)).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(all.lock().held_bytes, 111);
+        open[0].0.answers(false, now);
+        open[0].0.answered(now);
+        assert_eq!(all.lock().held_bytes, 61);
+        drop(open);
+        assert_eq!((all.lock().held_bytes, all.lock().by_id.len()), (0, 0));
+    }
+}

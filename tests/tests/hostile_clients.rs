@@ -1,0 +1,326 @@
+//! The front door under strangers: the real process, thousands of clients of each bad kind, and a good one in between.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test prints and panics"
+)]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use simulator::SimulatorConfig;
+use tests::chaos::binary;
+use tests::servers::{environment, free_port};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Twice as many as ingress serves at a time.
+const CLIENTS: usize = 2048;
+/// Longer than the busiest machine takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+const RESIDENT_LIMIT_KIB: u64 = 100 * 1024;
+/// What every good client hopes for.
+const WITHIN: Duration = Duration::from_secs(1);
+/// How many texts the good client sends while each kind is there.
+const GOOD_TEXTS: usize = 20;
+
+/// A bad client.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Headers that never end.
+    SlowHeaders,
+    /// A body that never ends, for an integration that does not exist.
+    SlowBodies,
+    /// The same for one that exists, with a header that might be a proof.
+    SlowBodiesWithProof,
+    /// The same, in the smallest chunks.
+    SlowChunksWithProof,
+    /// One request after the other, and no answer is read.
+    NeverReading,
+    /// Many requests in one breath, again and again.
+    Pipelining,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::SlowHeaders,
+        Self::SlowBodies,
+        Self::SlowBodiesWithProof,
+        Self::SlowChunksWithProof,
+        Self::NeverReading,
+        Self::Pipelining,
+    ];
+
+    /// What it sends at once.
+    fn beginning(self) -> Vec<u8> {
+        let post = |id: &str, rest: &str| {
+            format!(
+                "POST /webhooks/{id}/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                 x-twilio-signature: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n{rest}\r\n\r\n"
+            )
+        };
+        let long = "content-length: 65536";
+        match self {
+            Self::SlowHeaders => format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(60 << 10)),
+            Self::SlowBodies => post("nothing", long) + &"x".repeat(60 << 10),
+            Self::SlowBodiesWithProof => post("support", long) + &"x".repeat(60 << 10),
+            Self::SlowChunksWithProof => post("support", "transfer-encoding: chunked") + &"1\r\nx\r\n".repeat(30 << 10),
+            Self::NeverReading => "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000),
+            Self::Pipelining => "GET /webhooks/support/messages HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100),
+        }
+        .into_bytes()
+    }
+
+    /// Plays it on one connection until the other side has had enough.
+    async fn play(self, address: &str) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&self.beginning()).await?;
+        let mut answers = [0; 4096];
+        loop {
+            match self {
+                Self::NeverReading => {
+                    stream.write_all(&self.beginning()).await?;
+                }
+                Self::Pipelining => {
+                    if stream.read(&mut answers).await? == 0 {
+                        return Ok(());
+                    }
+                    stream.write_all(&self.beginning()).await?;
+                }
+                Self::SlowChunksWithProof => stream.write_all(b"1\r\nx\r\n").await?,
+                _ => stream.write_all(b"x").await?,
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// `count` clients of a kind, each of which comes again when it is cut off. They go when this is dropped.
+async fn besiege(kind: Kind, address: &str, count: usize) -> JoinSet<()> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..count {
+        let (address, begun) = (address.to_owned(), Arc::clone(&begun));
+        clients.spawn(async move {
+            let mut is_first = true;
+            loop {
+                if std::mem::take(&mut is_first) {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                }
+                // It is cut off, and that is all there is to know.
+                drop(kind.play(&address).await);
+                sleep(Duration::from_secs(3)).await;
+            }
+        });
+    }
+    let all_here = async {
+        while begun.load(Ordering::Relaxed) < count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, all_here).await.expect("all come in time");
+    // What they send at once arrives.
+    sleep(WITHIN).await;
+    clients
+}
+
+/// `switchboard ingress`, with the embedded broker.
+struct Ingress {
+    process: Child,
+    address: String,
+    directory: tempfile::TempDir,
+}
+
+impl Ingress {
+    /// Starts it with at most so many open files.
+    async fn start(open_files: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        std::fs::write(directory.path().join("switchboard.toml"), configuration(directory.path(), &address)).unwrap();
+        let process = Command::new("bash")
+            .args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" ingress")])
+            .arg(binary::path())
+            .current_dir(directory.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(directory.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let ingress = Self { process, address, directory };
+        let up = async {
+            while TcpStream::connect(&ingress.address).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, up).await.expect("ingress starts in time");
+        ingress
+    }
+
+    /// The most memory it ever had, or has (`VmHWM`, `VmRSS`).
+    fn resident_kib(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Sends good texts, each on a connection of its own, and returns how long each took, the slowest last.
+    async fn text(&self, kind: &str) -> Vec<Duration> {
+        let mut took = Vec::new();
+        for number in 0..GOOD_TEXTS {
+            let began = Instant::now();
+            let answer = timeout(DEADLINE, self.post_signed(&format!("SM{kind}{number:08}"))).await;
+            let answer = answer.expect("a good text is answered").expect("a good text is not cut off");
+            assert!(answer.starts_with("HTTP/1.1 204 "), "{kind}: {answer}");
+            took.push(began.elapsed());
+            sleep(Duration::from_millis(50)).await;
+        }
+        took.sort_unstable();
+        took
+    }
+
+    async fn post_signed(&self, sid: &str) -> std::io::Result<String> {
+        let account = SimulatorConfig::demo().twilio;
+        let form: Vec<(String, String)> = [
+            ("MessageSid", sid),
+            ("AccountSid", &account.account_sid),
+            ("From", "+13035550142"),
+            ("To", "+12125550100"),
+            ("Body", "hello"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let path = "/webhooks/support/messages";
+        let signature = simulator::twilio::sign(&account.auth_token, &format!("http://{}{path}", self.address), &form);
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nx-twilio-signature: {signature}\r\nconnection: close\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len(),
+        );
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Ingress {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn configuration(directory: &Path, address: &str) -> String {
+    let account = SimulatorConfig::demo().twilio.account_sid;
+    format!(
+        r#"
+data_dir = "{data}"
+[ingress]
+listen = "{address}"
+public_url = "http://{address}"
+[operations]
+listen = "127.0.0.1:0"
+[[integrations]]
+id = "support"
+provider = "twilio"
+[integrations.twilio]
+account_sid = "{account}"
+auth_token = "simulated-twilio-token"
+[integrations.assistant]
+kind = "scripted"
+"#,
+        data = directory.join("data").display(),
+    )
+}
+
+/// Whether this process may open so many files; says so if not.
+fn may_open(files: usize) -> bool {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+    let allowed: usize = line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
+    if allowed < files {
+        println!("SKIPPED: it takes {files} open files, and {allowed} are allowed");
+    }
+    allowed >= files
+}
+
+/// Half of the texts may meet a machine that is busy with something else, such as with the bad clients.
+fn assert_quick(took: &[Duration], what: &str) {
+    assert!(took[took.len() / 2] <= WITHIN, "{what}: good texts took {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_b6_b7_thousands_of_bad_clients_of_each_kind_cost_little_memory_and_no_good_one() {
+    let clients = environment("HOSTILE_CLIENTS").map_or(CLIENTS, |count| count.parse().unwrap());
+    if !may_open(clients + 200) {
+        return;
+    }
+    let ingress = Ingress::start(8192).await;
+    let alone = ingress.text("Alone").await;
+    println!(
+        "alone: {} KiB; texts took {:?}, {:?} at most",
+        ingress.resident_kib("VmRSS"),
+        alone[alone.len() / 2],
+        alone.last().unwrap()
+    );
+    for kind in Kind::ALL {
+        let name = format!("{kind:?}");
+        let bad = besiege(kind, &ingress.address, clients).await;
+        let took = ingress.text(&name).await;
+        drop(bad);
+        let (now, most) = (ingress.resident_kib("VmRSS"), ingress.resident_kib("VmHWM"));
+        println!(
+            "{name}: {now} KiB, at most {most} KiB; good texts took {:?}, {:?} at most",
+            took[took.len() / 2],
+            took.last().unwrap()
+        );
+        assert!(most < RESIDENT_LIMIT_KIB, "{name}: {most} KiB");
+        assert_quick(&took, &name);
+    }
+    let log = ingress.log();
+    let refused = log.lines().filter(|line| line.contains("refused")).count();
+    // Two kinds: an unknown integration, and no proof. Each has a first line, and a sum each minute.
+    assert!((1..10).contains(&refused), "{refused} lines about refused requests in\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_b6_clients_that_never_read_are_cut() {
+    let ingress = Ingress::start(1024).await;
+    let mut clients = JoinSet::new();
+    for kind in [Kind::NeverReading, Kind::Pipelining] {
+        for _ in 0..10 {
+            let address = ingress.address.clone();
+            clients.spawn(async move { kind.play(&address).await });
+        }
+    }
+    timeout(Duration::from_secs(30), async { while clients.join_next().await.is_some() {} })
+        .await
+        .expect("all are cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_b6_slow_clients_that_take_every_file_descriptor_do_not_keep_a_good_one_out() {
+    if !may_open(1000) {
+        return;
+    }
+    let ingress = Ingress::start(256).await;
+    let bad = besiege(Kind::SlowHeaders, &ingress.address, 500).await;
+    let took = ingress.text("FewFiles").await;
+    drop(bad);
+    assert_quick(&took, "with few file descriptors");
+}
