@@ -10,12 +10,14 @@ use std::time::Duration;
 pub enum FailureKind {
     /// Nothing happened, and the same call may succeed later.
     Transient,
-    /// We were told to slow down; nothing happened. The *number* should pause, not only this message.
+    /// We were told to slow down; nothing happened. All of the failure's [`Scope`] should pause, not only this message.
     Throttled,
     /// The call may have had its effect: ask before doing it again.
     Unknown,
     /// This message can never succeed.
     Permanent,
+    /// The customer wants no texts: this message ends, and that is no fault.
+    OptedOut,
     /// Nothing of the kind can succeed until an operator mends a setting (credentials, numbers, permissions).
     Misconfigured,
 }
@@ -26,7 +28,7 @@ impl FailureKind {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Transient | Self::Throttled | Self::Unknown => true,
-            Self::Permanent | Self::Misconfigured => false,
+            Self::Permanent | Self::OptedOut | Self::Misconfigured => false,
         }
     }
 
@@ -38,9 +40,22 @@ impl FailureKind {
             Self::Throttled => "throttled",
             Self::Unknown => "unknown",
             Self::Permanent => "permanent",
+            Self::OptedOut => "opted_out",
             Self::Misconfigured => "misconfigured",
         }
     }
+}
+
+/// Whom it concerns when we are told to slow down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Scope {
+    /// Texts between the two numbers of the conversation.
+    Pair,
+    /// All texts of our number.
+    #[default]
+    Number,
+    /// All texts of the provider account, whatever integration they belong to.
+    Account,
 }
 
 /// A failed call, classified once where it was made. Its text never holds a secret, a message text or a whole number.
@@ -52,6 +67,8 @@ pub struct Failure {
     pub code: Option<String>,
     /// The other side's hint to wait: a floor for the next attempt, never shortened.
     pub retry_after: Option<Duration>,
+    /// Whom it concerns, where it is [`FailureKind::Throttled`].
+    pub scope: Scope,
     what: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -59,7 +76,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of `kind`, described by `what` in a few lower-case words.
     pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
-        Self { kind, code: None, retry_after: None, what: what.into(), source: None }
+        Self { kind, code: None, retry_after: None, scope: Scope::Number, what: what.into(), source: None }
     }
 
     /// A failure after which the same call may succeed later.
@@ -93,6 +110,13 @@ impl Failure {
     #[must_use]
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
+        self
+    }
+
+    /// Says whom it concerns.
+    #[must_use]
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 

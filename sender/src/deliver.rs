@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use common::broker::{Decision, Handler, Outcome, Reason, Stay};
 use common::clock::Clock;
 use common::failpoint::{self, reach};
-use common::failure::{Failure, FailureKind};
+use common::failure::{Failure, FailureKind, Scope};
 use common::integration::{Integration, Integrations};
 use common::message::{Attempt, Body, Envelope, IntegrationId, MessageText};
 use common::ports::Ports;
@@ -22,7 +22,7 @@ use crate::calls::Calls;
 use crate::inquiry::{Finding, Inquiry};
 use crate::ledger::{Entry, Ledger, Mark, Place, State};
 use crate::parked::{Cause, Hold};
-use crate::pause::{Look, Pauses};
+use crate::pause::{Limits, Look, Pauses};
 use crate::plan::{self, Call, Next, Pace, Situation, Step};
 use crate::rate::{self, Number, Rates};
 use crate::route::Route;
@@ -109,15 +109,21 @@ impl Deliverer {
         }
         envelope.record_attempt(self.clock.now(), &failure);
         let (delay, cause) = match failure.kind {
-            // The whole number waits, for everybody: a part's own patience does not count.
+            // Everybody waits whom it concerns: a part's own patience does not count.
             FailureKind::Throttled => {
-                (self.pauses.throttled(&number(envelope), failure.retry_after).await?, Cause::Throttle)
+                let limits = Limits::of(envelope, &route.integration);
+                (self.pauses.throttled(&limits, failure.scope, failure.retry_after).await?, Cause::Throttle)
             }
             _ => (backoff.next_delay(failure.retry_after), Cause::Retry),
         };
         let next = plan::after(call, &failure, tries(envelope), stay.rested, delay, in_lane);
-        report(route, envelope, &failure, &next);
+        route.report(envelope, &failure, &next);
         match next {
+            Next::OptedOut => {
+                self.forget(envelope);
+                self.ledger.leave(&place).await?;
+                Ok(Decision::done(Outcome::OptedOut))
+            }
             Next::SetAside(reason) => self.set_aside(envelope, &place, reason).await,
             Next::Park(delay) => self.park(envelope, &place, Hold { delay, cause }).await,
             Next::Wait(delay) => Ok(Decision::rest(delay)),
@@ -158,8 +164,8 @@ impl Deliverer {
             let detail = "the message is no part of a reply";
             return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
         };
-        let number = number(envelope);
-        let (entry, look) = tokio::try_join!(self.ledger.read(place), self.pauses.look(&number))?;
+        let limits = Limits::of(envelope, &route.integration);
+        let (entry, look) = tokio::try_join!(self.ledger.read(place), self.pauses.look(&limits))?;
         let sms = Sms {
             part: envelope.id,
             conversation: &envelope.conversation,
@@ -191,7 +197,7 @@ impl Deliverer {
                 None => {
                     let sent = self.send(route, envelope, &sms, place, &entry).await?;
                     if let Attempted::Done(_) = sent {
-                        self.pauses.lift(&number, &look).await?;
+                        self.pauses.lift(&limits, &look).await?;
                     }
                     sent
                 }
@@ -266,7 +272,8 @@ impl Deliverer {
     fn hold(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry, look: &Look) -> Option<Hold> {
         let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
         let (part, parked, number) = (envelope.id, &entry.parked, &number(envelope));
-        let candidate = Candidate { part, number, cost, parked, pause: look.rest };
+        let pause = look.rest(Scope::Number).max(look.rest(Scope::Account));
+        let candidate = Candidate { part, number, cost, parked, pause, pair_pause: look.rest(Scope::Pair) };
         turn::hold(&self.rates, &candidate, self.clock.now(), Instant::now())
     }
 
@@ -323,18 +330,4 @@ fn tries(envelope: &Envelope) -> usize {
 
 fn number(envelope: &Envelope) -> Number {
     (envelope.integration.clone(), envelope.conversation.ours.clone())
-}
-
-fn report(route: &Route, envelope: &Envelope, failure: &Failure, next: &Next) {
-    let (provider, kind) = (route.integration.provider.name(), failure.kind.as_str());
-    let (message, integration) = (envelope.id, &envelope.integration);
-    match next {
-        Next::SetAside(reason) => {
-            tracing::error!(message.id = %message, integration.id = %integration, %failure, reason = reason.name, "a part cannot be sent");
-        }
-        Next::Wait(delay) | Next::Park(delay) => {
-            metrics::counter!("switchboard_send_retries_total", "provider" => provider, "kind" => kind).increment(1);
-            tracing::warn!(message.id = %message, integration.id = %integration, %failure, ?delay, "a part is not sent yet");
-        }
-    }
 }

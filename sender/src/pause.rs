@@ -1,30 +1,35 @@
-//! How long each of our numbers sends nothing because its provider throttled it. The instant lies in the store, so that
-//! every sender keeps to it, one that starts later too.
+//! How long nothing is sent between two numbers, from one of ours, or with a provider account, because the provider
+//! throttled it. The instant lies in the store, so that every sender keeps to it, one that starts later too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::clock::{Clock, Timestamp};
-use common::message::Conversation;
+use common::failure::Scope;
+use common::integration::{Integration, ProviderSettings};
+use common::message::{Conversation, Envelope};
 use common::shutdown::Shutdown;
 use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::rate::{LONGEST_PAUSE, Number};
+use crate::rate::LONGEST_PAUSE;
 
-/// The pause of a number whose provider names none; it doubles while the provider goes on throttling.
+/// The pause where the provider names none; it doubles while the provider goes on throttling.
 const FIRST: Duration = Duration::from_secs(1);
 /// No pause without a hint is longer.
 const LONGEST_UNHINTED: Duration = Duration::from_secs(60);
-/// How long after its end a pause is remembered: a number throttled again within it pauses for twice as long.
+/// How long after its end a pause is remembered: who is throttled again within it pauses for twice as long.
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// A clock by which a pause is this much too long was set back; less is the difference between two machines.
 const SET_BACK: Duration = Duration::from_secs(1);
 
-/// A number's pause, as it is stored.
+/// When so many pauses are remembered here, those that are long over are forgotten.
+const MANY: usize = 4096;
+
+/// A pause, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Pause {
     /// Until then nobody sends.
@@ -41,12 +46,16 @@ impl Pause {
     }
 }
 
-/// The pauses of all numbers.
+/// What a part's pauses are named by: its pair of numbers, our number, and the account, in the order of [`Scope`].
+#[derive(Debug)]
+pub(crate) struct Limits([Key; 3]);
+
+/// The pauses of all of them.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     store: PatientStore,
     clock: Clock,
-    seen: Mutex<HashMap<Number, Seen>>,
+    seen: Mutex<HashMap<Key, Seen>>,
 }
 
 /// The pause that this process knows of. Its end is kept in steady time: the wall clock may be set meanwhile.
@@ -56,12 +65,43 @@ struct Seen {
     ends: Instant,
 }
 
-/// What a look at a number found.
+/// What a look at the pauses of a part found.
 #[derive(Debug)]
-pub(crate) struct Look {
-    /// How long it still sends nothing.
-    pub(crate) rest: Duration,
+pub(crate) struct Look([Found; 3]);
+
+/// One pause that was looked at.
+#[derive(Debug)]
+struct Found {
+    /// How long still nothing is sent.
+    rest: Duration,
     record: Option<Record>,
+}
+
+impl Limits {
+    /// The limits of a part that goes out through `integration`.
+    pub(crate) fn of(envelope: &Envelope, integration: &Integration) -> Self {
+        // A number's place is named like a conversation with itself, which no text ever has.
+        let ours = envelope.conversation.ours.clone();
+        let number = Conversation::new(ours.clone(), ours).key(&integration.id);
+        let account = match &integration.provider {
+            ProviderSettings::Twilio(settings) => format!("account/twilio/{}", settings.account_sid),
+            // Their accounts have no public name.
+            ProviderSettings::Intelepeer(_) => format!("account/intelepeer/{}", integration.id),
+        };
+        let scopes = [envelope.key().to_hex(), format!("number/{}", number.to_hex()), account];
+        Self(scopes.map(|scope| Key::new(scope, "pause")))
+    }
+
+    fn key(&self, scope: Scope) -> &Key {
+        &self.0[scope as usize]
+    }
+}
+
+impl Look {
+    /// How long nothing is sent in `scope`.
+    pub(crate) fn rest(&self, scope: Scope) -> Duration {
+        self.0[scope as usize].rest
+    }
 }
 
 impl Pauses {
@@ -70,27 +110,39 @@ impl Pauses {
         Self { store: PatientStore::new(store, shutdown), clock, seen: Mutex::default() }
     }
 
-    /// Whether `number` may send, as far as any sender knows.
-    pub(crate) async fn look(&self, number: &Number) -> Result<Look, Halt> {
-        let [record] = self.store.get([key(number)]).await?;
-        let rest = self.rest(number, record.as_ref());
+    /// How long a part has to pause, as far as any sender knows.
+    pub(crate) async fn look(&self, limits: &Limits) -> Result<Look, Halt> {
+        let [pair, number, account] = &limits.0;
+        let found = tokio::try_join!(self.find(pair), self.find(number), self.find(account))?;
+        Ok(Look(found.into()))
+    }
+
+    async fn find(&self, key: &Key) -> Result<Found, Halt> {
+        let [record] = self.store.get([key.clone()]).await?;
+        let rest = self.rest(key, record.as_ref());
         if let Some((record, pause)) = record.as_ref().and_then(|record| Some((record, read(record)?)))
             && self.left(pause) > pause.length() + SET_BACK
         {
             // The clock was set back since: who starts after us is to see no more than is left.
-            self.put(number, Expect::Version(record.version), Pause { until: self.until(rest), ..pause }).await?;
+            self.put(key, Expect::Version(record.version), Pause { until: self.until(rest), ..pause }).await?;
         }
-        Ok(Look { rest, record })
+        Ok(Found { rest, record })
     }
 
-    /// Notes that the provider throttled `number`, with its hint, and returns for how long the number now pauses: at
-    /// least the hint, at most a day. What pauses longer already is left as it is.
-    pub(crate) async fn throttled(&self, number: &Number, hint: Option<Duration>) -> Result<Duration, Halt> {
+    /// Notes that the provider throttled `scope`, with its hint, and returns for how long that now pauses: at least the
+    /// hint, at most a day. What pauses longer already is left as it is.
+    pub(crate) async fn throttled(
+        &self,
+        limits: &Limits,
+        scope: Scope,
+        hint: Option<Duration>,
+    ) -> Result<Duration, Halt> {
+        let key = limits.key(scope);
         let hint = hint.map(|hint| hint.min(LONGEST_PAUSE)).filter(|hint| !hint.is_zero());
         loop {
-            let Look { rest, record } = self.look(number).await?;
+            let Found { rest, record } = self.find(key).await?;
             let streak = record.as_ref().and_then(read).map_or(0, |pause| pause.streak);
-            // Calls that were under way when the number was paused say nothing new, unless they name a later instant.
+            // Calls that were under way when the pause began say nothing new, unless they name a later instant.
             if !rest.is_zero() && hint.unwrap_or_default() <= rest {
                 return Ok(rest);
             }
@@ -98,25 +150,28 @@ impl Pauses {
             let length = hint.unwrap_or_else(|| unhinted(streak)).max(rest);
             let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
             let pause = Pause { until: self.until(length), length_ms, streak };
-            if self.put(number, Expect::unchanged(record.as_ref()), pause).await? == Written::Applied {
-                let seen = Seen { version: None, ends: Instant::now() + length };
-                self.seen().insert(number.clone(), seen);
+            if self.put(key, Expect::unchanged(record.as_ref()), pause).await? == Written::Applied {
+                self.remember(key, Seen { version: None, ends: Instant::now() + length });
                 return Ok(length);
             }
         }
     }
 
-    /// Forgets the pause that `look` found over, because the provider took a text since: the next one is short again.
-    pub(crate) async fn lift(&self, number: &Number, look: &Look) -> Result<(), Halt> {
-        let Some(record) = look.record.as_ref().filter(|_| look.rest.is_zero()) else { return Ok(()) };
-        let delete = Write::delete(key(number), Expect::Version(record.version));
-        self.store.commit(&[delete]).await.map(drop)
+    /// Forgets the pauses that `look` found over, because the provider took a text since: the next ones are short again.
+    pub(crate) async fn lift(&self, limits: &Limits, look: &Look) -> Result<(), Halt> {
+        for (key, found) in limits.0.iter().zip(&look.0) {
+            if let Some(record) = found.record.as_ref().filter(|_| found.rest.is_zero()) {
+                let delete = Write::delete(key.clone(), Expect::Version(record.version));
+                self.store.commit(&[delete]).await?;
+            }
+        }
+        Ok(())
     }
 
-    async fn put(&self, number: &Number, expect: Expect, pause: Pause) -> Result<Written, Halt> {
+    async fn put(&self, key: &Key, expect: Expect, pause: Pause) -> Result<Written, Halt> {
         // Numbers and a time: serialising cannot fail.
         let value = serde_json::to_vec(&pause).unwrap_or_default();
-        self.store.commit(&[Write::put(key(number), expect, value, pause.length() + MEMORY)]).await
+        self.store.commit(&[Write::put(key.clone(), expect, value, pause.length() + MEMORY)]).await
     }
 
     fn until(&self, length: Duration) -> Timestamp {
@@ -128,16 +183,16 @@ impl Pauses {
         Duration::try_from(pause.until.duration_since(self.clock.now())).unwrap_or_default()
     }
 
-    /// How long `number` still pauses when `record` lies in the store.
-    fn rest(&self, number: &Number, record: Option<&Record>) -> Duration {
-        let (now, mut all) = (Instant::now(), self.seen());
-        let known = all.get(number).copied();
+    /// How long what `key` names still pauses when `record` lies in the store.
+    fn rest(&self, key: &Key, record: Option<&Record>) -> Duration {
+        let now = Instant::now();
+        let known = self.seen().get(key).copied();
         let news = record.filter(|record| known.is_none_or(|seen| seen.version != Some(record.version)));
         let ends = match news.and_then(|record| Some((record.version, read(record)?))) {
             Some((version, pause)) => {
                 let ends = now + self.left(pause).min(pause.length());
                 let ends = known.map_or(ends, |seen| seen.ends.max(ends));
-                all.insert(number.clone(), Seen { version: Some(version), ends });
+                self.remember(key, Seen { version: Some(version), ends });
                 Some(ends)
             }
             None => known.map(|seen| seen.ends),
@@ -145,15 +200,17 @@ impl Pauses {
         ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(now))
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<Number, Seen>> {
+    fn remember(&self, key: &Key, seen: Seen) {
+        let (now, mut all) = (Instant::now(), self.seen());
+        if all.len() >= MANY && !all.contains_key(key) {
+            all.retain(|_, seen| now < seen.ends + MEMORY);
+        }
+        all.insert(key.clone(), seen);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Key, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The number's own place, named like a conversation with itself, which no text ever has.
-fn key((integration, ours): &Number) -> Key {
-    let number = Conversation::new(ours.clone(), ours.clone()).key(integration);
-    Key::new(format!("number/{}", number.to_hex()), "pause")
 }
 
 /// One that cannot be read pauses nobody: the provider will say it again.
@@ -169,7 +226,6 @@ fn unhinted(streak: u32) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use common::message::{Address, IntegrationId};
     use common::store::embedded::{Database, EmbeddedStore};
 
     use super::*;
@@ -199,8 +255,12 @@ mod tests {
         }
     }
 
-    fn number() -> Number {
-        (IntegrationId::parse("support").unwrap(), Address::parse("+12125550100").unwrap())
+    fn limits(pair: &str, number: &str, account: &str) -> Limits {
+        Limits([pair, number, account].map(|scope| Key::new(scope, "pause")))
+    }
+
+    fn one() -> Limits {
+        limits("pair", "number", "account")
     }
 
     const fn seconds(seconds: u64) -> Duration {
@@ -208,21 +268,21 @@ mod tests {
     }
 
     async fn rest_s(pauses: &Pauses) -> u64 {
-        pauses.look(&number()).await.unwrap().rest.as_secs_f64().ceil() as u64
+        pauses.look(&one()).await.unwrap().rest(Scope::Number).as_secs_f64().ceil() as u64
     }
 
     #[tokio::test]
     async fn a_later_instant_wins_and_an_earlier_one_shortens_nothing() {
         let stand = Stand::new();
-        let [one, another] = [stand.process(), stand.process()];
-        assert_eq!(one.throttled(&number(), Some(seconds(600))).await.unwrap(), seconds(600));
-        assert!(another.throttled(&number(), Some(seconds(10))).await.unwrap() > seconds(590));
-        assert!(another.throttled(&number(), None).await.unwrap() > seconds(590));
-        assert_eq!(another.throttled(&number(), Some(seconds(900))).await.unwrap(), seconds(900));
-        for pauses in [one, another, stand.process()] {
+        let [first, another] = [stand.process(), stand.process()];
+        assert_eq!(first.throttled(&one(), Scope::Number, Some(seconds(600))).await.unwrap(), seconds(600));
+        assert!(another.throttled(&one(), Scope::Number, Some(seconds(10))).await.unwrap() > seconds(590));
+        assert!(another.throttled(&one(), Scope::Number, None).await.unwrap() > seconds(590));
+        assert_eq!(another.throttled(&one(), Scope::Number, Some(seconds(900))).await.unwrap(), seconds(900));
+        for pauses in [first, another, stand.process()] {
             assert_eq!(rest_s(&pauses).await, 900);
         }
-        let endless = stand.process().throttled(&number(), Some(Duration::MAX)).await.unwrap();
+        let endless = stand.process().throttled(&one(), Scope::Number, Some(Duration::MAX)).await.unwrap();
         assert_eq!(endless, seconds(24 * 3600), "no hint is believed for longer than a day");
     }
 
@@ -230,17 +290,57 @@ mod tests {
     async fn pauses_without_a_hint_double_until_a_text_is_accepted() {
         let stand = Stand::new();
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert_eq!(stand.process().throttled(&number(), None).await.unwrap(), seconds(expected));
-            assert!(stand.process().throttled(&number(), None).await.unwrap() <= seconds(expected), "told twice");
+            assert_eq!(stand.process().throttled(&one(), Scope::Number, None).await.unwrap(), seconds(expected));
+            assert!(
+                stand.process().throttled(&one(), Scope::Number, None).await.unwrap() <= seconds(expected),
+                "told twice"
+            );
             stand.set(60);
         }
         let pauses = stand.process();
-        let look = pauses.look(&number()).await.unwrap();
-        pauses.lift(&number(), &look).await.unwrap();
-        assert_eq!(pauses.throttled(&number(), None).await.unwrap(), seconds(1));
-        let look = pauses.look(&number()).await.unwrap();
-        pauses.lift(&number(), &look).await.unwrap();
+        let look = pauses.look(&one()).await.unwrap();
+        pauses.lift(&one(), &look).await.unwrap();
+        assert_eq!(pauses.throttled(&one(), Scope::Number, None).await.unwrap(), seconds(1));
+        let look = pauses.look(&one()).await.unwrap();
+        pauses.lift(&one(), &look).await.unwrap();
         assert_eq!(rest_s(&stand.process()).await, 1, "who was accepted while the number pauses lifts nothing");
+    }
+
+    #[tokio::test]
+    async fn t5_a_pause_holds_what_it_concerns_and_nothing_else() {
+        let stand = Stand::new();
+        let all = [Scope::Pair, Scope::Number, Scope::Account];
+        for (scope, hint_s) in all.into_iter().zip([30, 60, 3600]) {
+            stand.process().throttled(&one(), scope, Some(seconds(hint_s))).await.unwrap();
+        }
+        let cases = [
+            (one(), [30, 60, 3600]),
+            (limits("another", "number", "account"), [0, 60, 3600]),
+            (limits("another", "another", "account"), [0, 0, 3600]),
+            (limits("another", "another", "another"), [0, 0, 0]),
+        ];
+        for (limits, expected_s) in cases {
+            let look = stand.process().look(&limits).await.unwrap();
+            let rests_s = all.map(|scope| look.rest(scope).as_secs_f64().ceil() as u64);
+            assert_eq!(rests_s, expected_s, "{limits:?}");
+        }
+        stand.set(61);
+        let pauses = stand.process();
+        let look = pauses.look(&one()).await.unwrap();
+        pauses.lift(&one(), &look).await.unwrap();
+        let found = pauses.look(&one()).await.unwrap().0.map(|found| found.record.is_some());
+        assert_eq!(found, [false, false, true], "what is over is lifted");
+    }
+
+    #[tokio::test]
+    async fn g8_pauses_of_pairs_are_not_remembered_for_ever() {
+        let stand = Stand::new();
+        let pauses = stand.process();
+        let old = Seen { version: None, ends: Instant::now().checked_sub(2 * MEMORY).unwrap() };
+        for index in 0..2 * MANY {
+            pauses.remember(&Key::new(index.to_string(), "pause"), old);
+            assert!(pauses.seen().len() <= MANY);
+        }
     }
 
     #[test]
@@ -254,12 +354,12 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_is_set_neither_prolongs_nor_shortens_what_was_seen() {
         let stand = Stand::new();
-        let [one, another] = [stand.process(), stand.process()];
-        one.throttled(&number(), Some(seconds(600))).await.unwrap();
+        let [first, another] = [stand.process(), stand.process()];
+        first.throttled(&one(), Scope::Number, Some(seconds(600))).await.unwrap();
         assert_eq!(rest_s(&another).await, 600);
         for set in [-21_600, 43_200] {
             stand.set(set);
-            assert_eq!((rest_s(&one).await, rest_s(&another).await), (600, 600), "set by {set} s");
+            assert_eq!((rest_s(&first).await, rest_s(&another).await), (600, 600), "set by {set} s");
         }
         stand.set(-43_200);
         assert_eq!(rest_s(&stand.process()).await, 600, "who starts later waits no longer than it was");

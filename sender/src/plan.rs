@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::broker::Reason;
-use common::failure::Failure;
+use common::failure::{Failure, FailureKind};
 use common::integration::UnknownOutcome;
 use common::retry::RetryPolicy;
 
@@ -16,8 +16,6 @@ const MAX_ATTEMPTS: usize = 24;
 const LONGEST_PARK: Duration = Duration::from_secs(24 * 60 * 60);
 /// While a receipt is waited for, the provider's list is read this often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Twilio's word for a customer who opted out: <https://www.twilio.com/docs/api/errors/21610>.
-const OPTED_OUT: &str = "21610";
 
 /// How long things are waited for.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +107,8 @@ pub(crate) enum Next {
     Wait(Duration),
     /// Try again after at least this long, from the broker.
     Park(Duration),
+    /// Nothing: the customer wants no texts.
+    OptedOut,
     /// A person should see it.
     SetAside(Reason),
 }
@@ -166,11 +166,11 @@ pub(crate) fn after(
 ) -> Next {
     if !failure.kind.is_retryable() {
         let reason = Reason::of(failure);
-        return Next::SetAside(match (call, failure.code.as_deref()) {
-            (Call::Ask, _) => Reason::new("unknown_outcome", reason.detail),
-            (Call::Send, Some(OPTED_OUT)) => Reason::new("opted_out", reason.detail),
-            (Call::Send, _) => reason,
-        });
+        return match call {
+            Call::Ask => Next::SetAside(Reason::new("unknown_outcome", reason.detail)),
+            Call::Send if failure.kind == FailureKind::OptedOut => Next::OptedOut,
+            Call::Send => Next::SetAside(reason),
+        };
     }
     if attempts >= MAX_ATTEMPTS {
         return Next::SetAside(Reason::new("exhausted", format!("{attempts} attempts, the last: {failure}")));
@@ -278,7 +278,7 @@ mod tests {
     fn what_follows_a_failure_depends_on_its_kind() {
         let cases = [
             (Call::Send, Failure::permanent("x").with_code("21211"), 1, "permanent"),
-            (Call::Send, Failure::permanent("x").with_code("21610"), 1, "opted_out"),
+            (Call::Send, Failure::new(FailureKind::OptedOut, "x"), 1, "opted out"),
             (Call::Send, Failure::misconfigured("x"), 1, "misconfigured"),
             (Call::Ask, Failure::misconfigured("x"), 1, "unknown_outcome"),
             (Call::Ask, Failure::permanent("x"), 1, "unknown_outcome"),
@@ -293,6 +293,7 @@ mod tests {
             let found = match &next {
                 Next::Wait(_) => "wait",
                 Next::Park(_) => "park",
+                Next::OptedOut => "opted out",
                 Next::SetAside(reason) => reason.name,
             };
             assert_eq!(found, expected, "{call:?} {failure} {attempts}");
@@ -341,7 +342,7 @@ mod tests {
             match after(Call::Send, &failure, attempts, waited, delay, in_lane) {
                 Next::Wait(wait) => prop_assert!(wait == delay && waited + wait <= in_lane),
                 Next::Park(park) => prop_assert!(park == delay && waited + park > in_lane),
-                Next::SetAside(reason) => prop_assert!(false, "{}", reason),
+                other => prop_assert!(false, "{other:?}"),
             }
         }
     }

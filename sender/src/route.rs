@@ -5,8 +5,11 @@ use std::sync::Arc;
 use common::broker::Outcome;
 use common::failure::Failure;
 use common::integration::Integration;
+use common::message::Envelope;
 use common::providers::{Carrier, Sms};
 use tokio::time::Instant;
+
+use crate::plan::Next;
 
 /// An integration's way out.
 #[derive(Debug)]
@@ -25,5 +28,24 @@ impl Route {
         metrics::histogram!("switchboard_send_seconds", "provider" => provider).record(started.elapsed());
         metrics::counter!("switchboard_sends_total", "provider" => provider, "outcome" => outcome).increment(1);
         sent
+    }
+
+    /// Logs what follows a failed call, and counts what is tried again.
+    pub(crate) fn report(&self, envelope: &Envelope, failure: &Failure, next: &Next) {
+        let (provider, kind) = (self.integration.provider.name(), failure.kind.as_str());
+        let (message, integration) = (envelope.id, &envelope.integration);
+        match next {
+            Next::OptedOut => {
+                tracing::info!(message.id = %message, integration.id = %integration, %failure, "a part ends: the customer opted out");
+            }
+            Next::SetAside(reason) => {
+                tracing::error!(message.id = %message, integration.id = %integration, %failure, reason = reason.name, "a part cannot be sent");
+            }
+            Next::Wait(delay) | Next::Park(delay) => {
+                metrics::counter!("switchboard_send_retries_total", "provider" => provider, "kind" => kind)
+                    .increment(1);
+                tracing::warn!(message.id = %message, integration.id = %integration, %failure, ?delay, "a part is not sent yet");
+            }
+        }
     }
 }

@@ -71,6 +71,8 @@ pub enum Outcome {
     Answered,
     /// The provider accepted the part.
     Accepted,
+    /// The provider refused the part because the customer wants no texts.
+    OptedOut,
     /// The ledger says it was done before.
     Duplicate,
     /// It is not to be answered, by this rule.
@@ -86,6 +88,7 @@ impl Outcome {
         match self {
             Self::Answered => "answered",
             Self::Accepted => "accepted",
+            Self::OptedOut => "opted_out",
             Self::Duplicate => "duplicate",
             Self::Refused(_) => "refused",
             Self::Recorded => "recorded",

@@ -22,21 +22,24 @@ pub(crate) struct Candidate<'a> {
     pub(crate) cost: Duration,
     /// The parts of its conversation that wait at the broker.
     pub(crate) parked: &'a Parked,
-    /// How long its number sends nothing.
+    /// How long its number, or the whole account, sends nothing.
     pub(crate) pause: Duration,
+    /// How long nothing is sent between the two numbers of its conversation.
+    pub(crate) pair_pause: Duration,
 }
 
 /// What `candidate` has to wait for; when it is nothing, its turn is taken.
 pub(crate) fn hold(rates: &Rates, candidate: &Candidate<'_>, now: Timestamp, steady: Instant) -> Option<Hold> {
-    let &Candidate { part, number, cost, parked, pause } = candidate;
+    let &Candidate { part, number, cost, parked, pause, pair_pause } = candidate;
     let own = parked.hold_of(part, now);
     if !pause.is_zero() {
         rates.pause(number, pause, steady);
     }
-    let delay = rates.take(number, part, cost, own.map(|hold| hold.delay).unwrap_or_default(), steady);
+    let floor = own.map_or(pair_pause, |hold| hold.delay.max(pair_pause));
+    let delay = rates.take(number, part, cost, floor, steady);
     let cause = match own {
         Some(hold) if hold.cause == Cause::Behind || hold.delay == delay => hold.cause,
-        _ if !pause.is_zero() => Cause::Throttle,
+        _ if !pause.is_zero() || delay == pair_pause => Cause::Throttle,
         _ => Cause::Rate,
     };
     (!delay.is_zero()).then_some(Hold { delay, cause })

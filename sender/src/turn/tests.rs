@@ -112,7 +112,8 @@ impl Model {
         let lane = self.lanes.get_mut(&conversation).unwrap();
         let Some(part) = lane.waiting.front().copied().filter(|_| !lane.is_resting) else { return false };
         let pause = self.paused_until.saturating_sub(self.now);
-        let candidate = Candidate { part, number: &self.number, cost: self.cost, parked: &lane.parked, pause };
+        let (number, parked) = (&self.number, &lane.parked);
+        let candidate = Candidate { part, number, cost: self.cost, parked, pause, pair_pause: Duration::ZERO };
         let wall = Timestamp::UNIX_EPOCH.checked_add(self.now).unwrap();
         let held = match hold(&self.rates, &candidate, wall, self.began + self.now) {
             None => self.throttles.front().copied().filter(|(from, _)| *from <= self.now).map(|(_, pause)| {

@@ -84,3 +84,56 @@ async fn a_part_that_is_only_ever_throttled_is_not_given_up_before_it_expires() 
     part.accepted_at -= rig.integration.options.reply_max_age;
     assert_eq!(rig.deliver(&mut part).await, "dead: expired");
 }
+
+fn refusal(code: u32) -> Fault {
+    Fault::status_with_body(400, format!(r#"{{"code":{code},"message":"slow down","status":400}}"#))
+}
+
+#[tokio::test]
+async fn t5_a_throttled_pair_of_numbers_holds_that_pair_alone() {
+    let rig = Rig::twilio().await;
+    rig.simulator.fail(Route::TwilioSend, refusal(14107));
+    let mut deliverer = rig.deliverer();
+    for index in [1, 2] {
+        assert_eq!(said(&deliverer.handle(&mut rig.part(0, "hi")).await), "retry", "the pair waits for half a minute");
+        assert_eq!(said(&deliverer.handle(&mut to(rig.part(index, "ho"), OTHER)).await), "accepted", "another");
+        deliverer = rig.deliverer();
+    }
+    rig.skip_s(30);
+    assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");
+}
+
+#[tokio::test]
+async fn t5_a_throttled_account_holds_all_its_numbers_and_integrations_for_an_hour() {
+    let mut rig = Rig::twilio().await;
+    rig.simulator.fail(Route::TwilioSend, refusal(63038));
+    assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry");
+    rig.integration.id = common::message::IntegrationId::parse("sales").unwrap();
+    let held = rig.deliverer().handle(&mut to(rig.part(1, "ho"), OTHER)).await;
+    let Settlement::RetryAfter(delay) = held.settlement else { panic!("{held:?}") };
+    assert!((3590..=3600).contains(&delay.as_secs()), "{delay:?}");
+    assert_eq!(rig.calls(Route::TwilioSend).len(), 1, "nobody asks again");
+    rig.skip_s(3600);
+    assert_eq!(rig.deliver(&mut to(rig.part(1, "ho"), OTHER)).await, "accepted");
+}
+
+#[tokio::test]
+async fn b3_what_comes_back_early_is_no_attempt_and_asks_nobody() {
+    let mut rig = Rig::twilio().await;
+    rig.pace.in_lane = Duration::ZERO;
+    rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
+    rig.simulator.fail(Route::TwilioList, Fault::retry_after(503, 600));
+    let mut part = rig.part(0, "hi");
+    assert_eq!(rig.deliver(&mut part).await, "retry");
+    rig.skip_s(1);
+    assert_eq!(rig.deliver(&mut part).await, "retry");
+    let (attempts, calls) = (part.attempts.len(), rig.simulator.requests().len());
+    for _ in 0..20 {
+        rig.skip_s(5);
+        assert_eq!(rig.deliver(&mut part).await, "retry", "its next try is ten minutes away");
+    }
+    assert_eq!((part.attempts.len(), rig.simulator.requests().len()), (attempts, calls));
+    rig.skip_s(600);
+    assert_eq!(rig.deliver(&mut part).await, "accepted");
+    assert_eq!(rig.accepted(), ["hi"]);
+}

@@ -226,11 +226,18 @@ async fn what_can_never_succeed_is_set_aside_at_once_and_may_be_replayed() {
         assert_eq!(part.attempts.len(), 1);
         assert_eq!(part.attempts[0].code.as_deref(), Some(code));
     }
+    assert_eq!(rig.calls(Route::TwilioList).len(), 0, "a refusal leaves no doubt");
+}
+
+#[tokio::test]
+async fn g6_t7_a_customer_who_opted_out_ends_the_part_and_is_no_fault() {
+    let rig = Rig::twilio().await;
     rig.simulator.opt_out(CUSTOMER, TWILIO_NUMBER, true);
-    let mut part = rig.part(9, "hi");
-    assert_eq!(rig.deliver(&mut part).await, "dead: opted_out");
+    for index in [0, 1] {
+        assert_eq!(rig.deliver(&mut rig.part(index, "hi")).await, "done: opted_out");
+    }
     rig.simulator.opt_out(CUSTOMER, TWILIO_NUMBER, false);
-    assert_eq!(rig.deliver(&mut part).await, "accepted");
+    assert_eq!(rig.deliver(&mut rig.part(2, "hi")).await, "accepted", "later parts are tried");
     assert_eq!(rig.calls(Route::TwilioList).len(), 0, "a refusal leaves no doubt");
 }
 

@@ -58,7 +58,7 @@ impl Cause {
         match failure.kind {
             FailureKind::Transient | FailureKind::Throttled | FailureKind::Unknown => Self::Unreachable,
             FailureKind::Misconfigured => Self::Misconfigured,
-            FailureKind::Permanent => Self::Refused,
+            FailureKind::Permanent | FailureKind::OptedOut => Self::Refused,
         }
     }
 

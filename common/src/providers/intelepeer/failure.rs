@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::super::answer::Answer;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Scope};
 
 /// What an answer other than success means.
 pub(super) fn of_answer(answer: &Answer) -> Failure {
@@ -15,7 +15,8 @@ pub(super) fn of_answer(answer: &Answer) -> Failure {
     let status = answer.status.as_u16();
     let (kind, what) = meaning(status);
     let code = code.map_or_else(|| status.to_string(), |code| code.to_string());
-    Failure::new(kind, what).with_code(code).with_retry_after(answer.retry_after)
+    // Their limit on calls is the user's; what a number sends too fast they queue themselves.
+    Failure::new(kind, what).with_code(code).with_scope(Scope::Account).with_retry_after(answer.retry_after)
 }
 
 fn meaning(status: u16) -> (FailureKind, &'static str) {

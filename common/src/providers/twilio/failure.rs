@@ -5,25 +5,31 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::super::OPTED_OUT;
 use super::super::answer::Answer;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Scope};
 
-/// Told to slow down for longer than a moment.
+/// Throttles: their codes, whom they concern, how long only a longer wait helps, and a few words for people. Without a
+/// time of its own it is a moment, doubled while the throttle goes on.
+#[rustfmt::skip]
+const THROTTLES: &[(&[u32], Scope, Option<Duration>, &str)] = &[
+    (&[20429], Scope::Account, None, "Twilio's rate limit is reached"),
+    // A day's quota, of the account or of our number at a carrier, is asked for again every hour.
+    (&[63038], Scope::Account, Some(HOUR), "the account's limit for the day is reached"),
+    (&[30023, 30027], Scope::Number, Some(HOUR), "the carrier's limit for the day is reached"),
+    // A queue of ten hours is full: a moment's rest would change nothing.
+    (&[21611, 30001], Scope::Number, Some(Duration::from_secs(5 * 60)), "the number's queue at Twilio is full"),
+    (&[30022, 63017, 63018], Scope::Number, Some(MINUTE), "the number sends faster than it may"),
+    (&[30017], Scope::Pair, Some(MINUTE), "the customer's carrier is congested"),
+    // More than 15 replies in 30 s.
+    (&[14107], Scope::Pair, Some(Duration::from_secs(30)), "the two numbers text each other too often"),
+];
 const MINUTE: Duration = Duration::from_secs(60);
-/// A sender's queue of ten hours is full: a moment's rest would change nothing.
-const QUEUE_FULL: Duration = Duration::from_secs(5 * 60);
-/// The carrier's quota of the day is used up; it is asked again every hour.
-const DAILY_CAP: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Codes, what they mean, and a few words for people.
+/// All other codes, what they mean, and a few words for people.
 #[rustfmt::skip]
 const CODES: &[(&[u32], FailureKind, &str)] = &[
-    (&[20429], FailureKind::Throttled, "Twilio's rate limit is reached"),
-    (&[21611, 30001], FailureKind::Throttled, "the number's queue at Twilio is full"),
-    (&[14107, 30017, 30022, 63017, 63018], FailureKind::Throttled, "the number sends faster than it may"),
-    (&[30023, 30027], FailureKind::Throttled, "the carrier's limit for the day is reached"),
-    (&[21610], FailureKind::Permanent, "the customer opted out"),
+    (&[21610], FailureKind::OptedOut, "the customer opted out"),
     (&[21211, 21214, 21217, 21266, 21604, 21612, 21614, 21635, 30004, 30005, 30006], FailureKind::Permanent,
         "the customer's number cannot be texted"),
     (&[11751, 21602, 21617, 21618, 21619, 21620, 21623, 21654, 21655, 21656, 30007, 30019], FailureKind::Permanent,
@@ -36,22 +42,17 @@ const CODES: &[(&[u32], FailureKind, &str)] = &[
     (&[30018, 30024, 30032, 30033, 30034, 30035], FailureKind::Misconfigured, "the number's registration is incomplete"),
 ];
 
-/// Codes after which only a longer wait helps, and how long.
-const WAITS: &[(&[u32], Duration)] =
-    &[(&[21611, 30001], QUEUE_FULL), (&[14107, 30017, 30022, 63017, 63018], MINUTE), (&[30023, 30027], DAILY_CAP)];
-
 /// Codes that only receipts tell: the phone was off, or the carrier could not say why. The same text may arrive later.
 const UNREACHED: [u32; 5] = [30003, 30008, 30036, 30410, 30450];
-const OPTED_OUT_CODE: u32 = 21610;
 
 /// What the code of a receipt means, in a word that may become a label; `None` for a code that is not listed.
 pub(in super::super) fn class(code: &str) -> Option<&'static str> {
     let code = code.parse().ok()?;
-    if code == OPTED_OUT_CODE {
-        return Some(OPTED_OUT);
-    }
     if UNREACHED.contains(&code) {
         return Some(FailureKind::Transient.as_str());
+    }
+    if THROTTLES.iter().any(|(codes, ..)| codes.contains(&code)) {
+        return Some(FailureKind::Throttled.as_str());
     }
     CODES.iter().find(|(codes, ..)| codes.contains(&code)).map(|(_, kind, _)| kind.as_str())
 }
@@ -67,20 +68,23 @@ pub(super) fn of_answer(answer: &Answer) -> Failure {
 }
 
 fn of_refusal(status: u16, code: Option<u32>, hint: Option<Duration>) -> Failure {
-    let listed = CODES.iter().find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
-    let (kind, what) = match (status, listed) {
+    let is_listed = |codes: &[u32]| code.is_some_and(|code| codes.contains(&code));
+    let throttle = THROTTLES.iter().find(|(codes, ..)| is_listed(codes));
+    let listed = CODES.iter().find(|(codes, ..)| is_listed(codes)).map(|&(_, kind, what)| (kind, what));
+    let throttled = throttle.map(|&(.., what)| (FailureKind::Throttled, what));
+    let (kind, what) = match (status, throttled.or(listed)) {
         // The text may have been taken before the server failed.
         (500.., _) | (408, _) => (FailureKind::Unknown, "Twilio failed"),
+        (_, Some(meaning)) => meaning,
         (429, None) => (FailureKind::Throttled, "Twilio's rate limit is reached"),
-        (_, Some(&(_, kind, what))) => (kind, what),
         (401 | 403, None) => (FailureKind::Misconfigured, "Twilio refuses the credentials"),
         (404, None) => (FailureKind::Misconfigured, "Twilio knows no such account"),
         (300..=399, None) => (FailureKind::Misconfigured, "Twilio's API is somewhere else"),
         _ => (FailureKind::Permanent, "Twilio refused the text"),
     };
-    let wait = WAITS.iter().find(|(codes, _)| code.is_some_and(|code| codes.contains(&code))).map(|&(_, wait)| wait);
+    let (scope, wait) = throttle.map_or((Scope::Account, None), |&(_, scope, wait, _)| (scope, wait));
     let code = code.map_or_else(|| status.to_string(), |code| code.to_string());
-    Failure::new(kind, what).with_code(code).with_retry_after(hint.max(wait))
+    Failure::new(kind, what).with_code(code).with_scope(scope).with_retry_after(hint.max(wait))
 }
 
 #[cfg(test)]
@@ -91,10 +95,10 @@ mod tests {
 
     #[test]
     fn refusals_mean_what_twilio_documents() {
-        use FailureKind::{Misconfigured, Permanent, Throttled, Unknown};
+        use FailureKind::{Misconfigured, OptedOut, Permanent, Throttled, Unknown};
         let cases = [
             (400, Some(21211), Permanent, "21211"),
-            (400, Some(21610), Permanent, "21610"),
+            (400, Some(21610), OptedOut, "21610"),
             (400, Some(21617), Permanent, "21617"),
             (400, Some(21606), Misconfigured, "21606"),
             (400, Some(21408), Misconfigured, "21408"),
@@ -132,8 +136,32 @@ mod tests {
     }
 
     #[test]
+    fn t5_a_throttle_says_whom_it_concerns_and_for_how_long() {
+        let cases = [
+            (400, Some(14107), Scope::Pair, Some(30)),
+            (400, Some(30017), Scope::Pair, Some(60)),
+            (400, Some(30022), Scope::Number, Some(60)),
+            (400, Some(63018), Scope::Number, Some(60)),
+            (400, Some(21611), Scope::Number, Some(300)),
+            (400, Some(30001), Scope::Number, Some(300)),
+            (400, Some(30023), Scope::Number, Some(3600)),
+            (429, Some(63038), Scope::Account, Some(3600)),
+            (400, Some(63038), Scope::Account, Some(3600)),
+            (429, Some(20429), Scope::Account, None),
+            (429, None, Scope::Account, None),
+            (429, Some(99999), Scope::Account, None),
+        ];
+        for (status, code, scope, wait_s) in cases {
+            let failure = of_refusal(status, code, None);
+            assert_eq!((failure.kind, failure.scope), (FailureKind::Throttled, scope), "{status} {code:?}");
+            assert_eq!(failure.retry_after.map(|wait| wait.as_secs()), wait_s, "{status} {code:?}");
+        }
+    }
+
+    #[test]
     fn no_code_is_listed_twice() {
-        let all: Vec<_> = CODES.iter().flat_map(|(codes, ..)| *codes).collect();
+        let throttles = THROTTLES.iter().flat_map(|(codes, ..)| *codes);
+        let all: Vec<_> = CODES.iter().flat_map(|(codes, ..)| *codes).chain(throttles).collect();
         let once: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(once.len(), all.len());
     }
