@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::broker::rabbitmq::RabbitMq;
 use common::broker::{Broker as _, Destination, Outgoing, Stage, Topology};
+use common::message::Envelope;
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, House, Provider};
 use tests::{samples, servers};
@@ -35,7 +36,7 @@ impl<'a> MakeWriter<'a> for Heard {
     }
 }
 
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 12] = [
     "simulated-twilio-token",
     "simulated-intelepeer-secret",
     "simulated-intelepeer-token",
@@ -45,6 +46,10 @@ const SECRETS: [&str; 9] = [
     "2125550100",
     "2125550199",
     "my account number is",
+    // A single word of a text, a variable of the assistant's session, and what the assistant says of it.
+    "zanzibar",
+    "contextcanary",
+    "says the assistant",
 ];
 
 #[tokio::test]
@@ -64,8 +69,8 @@ async fn g7_nothing_leaks() {
     let logged = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("message dead-lettered"), "the logs were not heard");
     for secret in SECRETS {
-        for (place, text) in [("a log line", &logged), ("metrics or an error", &told)] {
-            let line = text.lines().find(|line| line.contains(secret));
+        for (place, text) in [("a log line", &logged), ("metrics, an error or a dead letter", &told)] {
+            let line = text.lines().find(|line| line.to_lowercase().contains(secret));
             assert_eq!(line, None, "{secret:?} is in {place}");
         }
     }
@@ -77,7 +82,12 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
     blueprint.options.failure_message = "later, please".to_owned();
     let house = House::open(blueprint).await;
     let customer = "+13035550177";
-    house.simulator.assistant().answer_with(|_| Answer::text("my account number is a secret too"));
+    let variables =
+        serde_json::json!({ "skills": { "main skill": { "user_defined": { "account": "contextcanary" } } } });
+    house
+        .simulator
+        .assistant()
+        .answer_with(move |_| Answer::text("my account number is a secret too").with_context(variables.clone()));
     house.text(customer, "my account number is 12345").await;
     house.replies(customer, 1).await;
     let send = match provider {
@@ -95,13 +105,31 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
     house.simulator.fail(Route::AssistantMessage, Fault::status_with_body(400, complaint));
     house.text(customer, "my account number is bad").await;
     house.await_depths(|depths| depths.dead == 2).await;
+    // Errors that repeat one word of the text, or something of the session that was in no text at all.
+    for (dead, (text, echoed)) in (3..).zip([("to Zanzibar", "Zanzibar"), ("hello", "contextcanary of account 4711")]) {
+        let echo =
+            format!(r#"{{"error":"{echoed} says the assistant","errors":[{{"message":"{echoed}"}}],"code":400}}"#);
+        house.simulator.fail(Route::AssistantMessage, Fault::status_with_body(400, &echo));
+        house.text(customer, text).await;
+        house.await_depths(|depths| depths.dead == dead).await;
+    }
+    let mut letters = house.dead_letters().open(None).await.unwrap();
+    let mut shown = String::new();
+    while let Some(letter) = letters.next().await.unwrap() {
+        let envelope = Envelope::decode(&letter.payload).unwrap();
+        shown.push_str(&format!("{} {} {:?} {envelope:?}\n", letter.reason, letter.detail, envelope.attempts));
+        let headers = letter.headers.iter().filter(|(name, _)| name != "traceparent");
+        shown.extend(headers.map(|(name, value)| format!("{name}: {value}\n")));
+    }
+    letters.close().await;
+    assert!(shown.matches("assistant_refused").count() >= 3, "{shown}");
 
     let client = common::http::client(Duration::from_secs(30)).unwrap();
     let url = format!("{}/webhooks/support/messages", house.url);
     let forged = client.post(url).body("From=%2B13035550177&Body=my account number is").send().await.unwrap();
     assert!(forged.status().is_client_error());
     let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap();
-    format!("{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
+    format!("{shown}\n{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
 }
 
 /// A message that the broker returns as unroutable, because its queue was deleted.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use common::broker::{self, RunOptions, Stage};
 use common::config::Config;
 use common::failure::Failure;
+use common::integration::LONGEST_TURN;
 use common::ports::Ports;
 use common::shutdown::Shutdown;
 use common::store::PatientStore;
@@ -39,6 +40,7 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         identity: Identity::new(store.clone(), rand::random()),
         store: store.clone(),
         clock: ports.clock.clone(),
+        longest_turn: LONGEST_TURN,
     };
     let receipts = ReceiptHandler::new(config.integrations.clone(), store, ports.clock.clone());
     let options = |stage| RunOptions {

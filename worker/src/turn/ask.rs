@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use common::failure::Failure;
-use common::integration::{Integration, LONGEST_TURN};
+use common::integration::Integration;
 use common::message::{Envelope, Inbound};
 use common::store::{Expect, Halt, Key, Record, Write};
 
@@ -55,9 +55,9 @@ impl TurnHandler {
             media: &media,
             attempts: &attempts,
         };
-        let answered = tokio::time::timeout(LONGEST_TURN, assistant.answer(&turn)).await;
+        let answered = tokio::time::timeout(self.longest_turn, assistant.answer(&turn)).await;
         let answered =
-            answered.unwrap_or_else(|_| Err(Failure::unknown("the assistant did not answer within 10 minutes")));
+            answered.unwrap_or_else(|_| Err(Failure::unknown("the assistant did not answer within a turn's time")));
         metrics::histogram!("switchboard_assistant_answer_seconds", "assistant" => integration.assistant.name())
             .record(started.elapsed());
         Ok(match answered {

@@ -39,6 +39,8 @@ pub(crate) struct TurnHandler {
     pub(crate) store: PatientStore,
     /// The time.
     pub(crate) clock: Clock,
+    /// How long an assistant may take for a turn.
+    pub(crate) longest_turn: Duration,
 }
 
 #[async_trait]

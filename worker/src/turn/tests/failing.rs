@@ -28,6 +28,18 @@ async fn the_failure_message_goes_out_and_the_turn_is_dead_with_its_attempts() {
 }
 
 #[tokio::test]
+async fn b10_a_turn_that_takes_too_long_ends_as_one_whose_assistant_is_beyond_reach() {
+    let options = Options { failure_message: "Sorry.".into(), ..Options::default() };
+    let stand = Stand::unanswered(options, Duration::from_millis(50));
+    let mut envelope = stand.text("1", "hello");
+    let decision = stand.handler.handle(&mut envelope).await;
+    assert_eq!(ending(&decision.settlement), "assistant_unreachable");
+    assert_eq!(texts(&decision.effects), ["Sorry."]);
+    let what: Vec<_> = envelope.attempts.iter().map(|attempt| attempt.what.as_str()).collect();
+    assert_eq!(what, ["no answer", "the assistant did not answer within a turn's time"], "each call is told");
+}
+
+#[tokio::test]
 async fn handed_out_again_it_fails_again_with_the_same_part_and_asks_nobody() {
     let stand = failing_once();
     let first = stand.handler.handle(&mut stand.text("1", "hello")).await;

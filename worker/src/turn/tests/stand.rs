@@ -131,8 +131,28 @@ impl Stand {
             identity: Identity::new(patient.clone(), [7; 32]),
             store: patient,
             clock,
+            longest_turn: Duration::from_secs(30),
         });
         Self { handler, assistant, store, shutdown, now_s }
+    }
+
+    /// The same worker with an assistant that never answers, and for which it waits `longest_turn`.
+    pub(super) fn unanswered(options: Options, longest_turn: Duration) -> Self {
+        #[derive(Debug)]
+        struct Silent;
+        #[async_trait]
+        impl Assistant for Silent {
+            async fn answer(&self, turn: &Turn<'_>) -> Result<Answer, Failure> {
+                turn.attempts.record(&Failure::transient("no answer"));
+                std::future::pending().await
+            }
+        }
+        let mut stand = Self::echoing(options);
+        if let Some(handler) = Arc::get_mut(&mut stand.handler) {
+            handler.longest_turn = longest_turn;
+            handler.assistants.values_mut().for_each(|one| *one = Arc::new(Silent));
+        }
+        stand
     }
 
     /// A worker whose assistant repeats what it is told.
