@@ -151,6 +151,22 @@ async fn assert_tells_all_but_words_and_numbers(desk: &Desk, id: &str) {
     assert!(revealed.contains("text: two") && revealed.contains("+13035550161"), "{revealed}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn g5_g7_t2_a_request_that_could_not_be_read_is_printed_only_if_asked_for() {
+    let house = house(Backend::Embedded).await;
+    let desk = Desk::at(&house);
+    let answer = house.simulator.phone().text("", &house.number, "from nowhere").await.unwrap();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    house.await_depths(|depths| depths.dead == 1).await;
+    let listed = &desk.json(&["list", "--reason", "unreadable", "--integration", "support"]).await[0];
+    let id = listed["id"].as_str().unwrap();
+    let hidden = desk.run(&["show", id]).await.stdout;
+    assert!(hidden.contains("the field From is missing") && !hidden.contains("nowhere"), "{hidden}");
+    let revealed = desk.run(&["show", id, "--reveal"]).await.stdout;
+    assert!(revealed.contains("Body=from+nowhere"), "{revealed}");
+    house.close(1).await;
+}
+
 async fn g5_a_replay_that_fails_is_dead_again_with_its_history(backend: Backend) {
     let house = house(backend).await;
     let desk = Desk::at(&house);

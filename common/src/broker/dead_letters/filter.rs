@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Content, Letter};
 use crate::broker::Stage;
 use crate::clock::Timestamp;
-use crate::message::{Envelope, IntegrationId};
+use crate::message::{Address, Envelope, IntegrationId};
 
 /// What a dead letter must be like; what is not given does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,7 +101,8 @@ impl ConversationFilter {
             return if is_one_run { Ok(number) } else { Err(InvalidConversationFilter) };
         }
         if text.starts_with('+') || text.contains(':') {
-            return Ok(Self::Number { start: text.to_owned(), end: None });
+            let start = Address::parse(text).map_err(|_| InvalidConversationFilter)?.expose().to_owned();
+            return Ok(Self::Number { start, end: None });
         }
         let is_hash = (4..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
         if is_hash { Ok(Self::Hash(text.to_ascii_lowercase())) } else { Err(InvalidConversationFilter) }
@@ -124,8 +125,8 @@ impl ConversationFilter {
 mod tests {
     use super::*;
     use crate::broker::dead_letters::{DeadLetter, Place};
-    use crate::message::{Address, Conversation, SCHEMA};
     use crate::message::{Body, Inbound, MessageId};
+    use crate::message::{Conversation, SCHEMA};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -162,7 +163,15 @@ mod tests {
     #[test]
     fn a_conversation_is_named_by_number_or_hash() {
         let letter = letter(None);
-        for named in ["+*********99", "*99", "+1303*0199", "+13035550199", "2570", "2570A818286cb81db434fbeca103aea8"] {
+        for named in [
+            "+*********99",
+            "*99",
+            "+1303*0199",
+            "+13035550199",
+            "+1 303 555-0199",
+            "2570",
+            "2570A818286cb81db434fbeca103aea8",
+        ] {
             assert!(of_conversation(named).takes(&letter, at(0)), "{named}");
         }
         for other in ["+*********98", "+1303555*5550199", "+13035550199*", "+1303555019", "2571"] {

@@ -33,8 +33,8 @@ pub(super) fn strings(text: &str, name: &str) -> Vec<(String, String)> {
     text.split(&format!("\"{name}\"")).skip(1).filter_map(value).collect()
 }
 
-/// `text` with everything that strict JSON forbids within a string replaced or escaped, and control characters outside of
-/// strings left out.
+/// `text` with everything that strict JSON forbids within a string replaced or escaped, and without what cannot stand
+/// outside of one.
 fn mended(text: &str) -> String {
     let mut mended = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -48,7 +48,7 @@ fn mended(text: &str) -> String {
             '"' => mended.push_str("\\\""),
             '\\' if is_in_string => escape(&mut mended, &mut chars),
             c if c.is_control() && is_in_string => mended.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c if c.is_control() && !c.is_ascii_whitespace() => {}
+            c if !is_in_string && !c.is_ascii_graphic() && !c.is_ascii_whitespace() => {}
             c => mended.push(c),
         }
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn t3_a_bad_character_becomes_one_replacement_and_the_words_around_it_stay() {
-        let cases: [(&[u8], &str); 22] = [
+        let cases: [(&[u8], &str); 24] = [
             (br#"{"m":"cut \ud83d"}"#, "cut \u{fffd}"),
             (br#"{"m":"\ude00 cut"}"#, "\u{fffd} cut"),
             (br#"{"m":"\ud83d\ud83d\ude00\ude00"}"#, "\u{fffd}\u{1f600}\u{fffd}"),
@@ -132,6 +132,8 @@ mod tests {
             (b"{\"m\":\"two\nlines\r\n\t\x1b[31m\x7f\"}", "two\nlines\r\n\t\x1b[31m\x7f"),
             (b"\xef\xbb\xbf{\"m\":\"bom\"}", "bom"),
             (b"\0{\"m\":\x01\"nul\"}\0", "nul"),
+            (b" \xef\xbb\xbf{\"m\":\xff\"outside\"\xc2\xa0}", "outside"),
+            (b"\xef\xbb\xbf\xef\xbb\xbf{\"m\":\"two\"}", "two"),
             (br#"{"m":"he said "hi" to me"}"#, "he said \"hi\" to me"),
             (br#"{"m":"a\"b \ud83d"}"#, "a\"b \u{fffd}"),
             (br#"{"m":"\u0041\ud83d"}"#, "A\u{fffd}"),
