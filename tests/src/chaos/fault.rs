@@ -153,6 +153,13 @@ fn provider(plan: FaultPlan) -> Fault {
     Fault::Service(Route::TwilioSend, plan)
 }
 
+/// Lets three of a hundred calls to the provider fail, each in another way.
+pub(super) fn make_provider_flaky(simulator: &simulator::Simulator) {
+    for fault in [Bad::status(429), Bad::status(500), Bad::DropAfter] {
+        simulator.fail(Route::TwilioSend, fault.with_chance(0.01));
+    }
+}
+
 impl Fault {
     /// Makes it happen, and returns once it has.
     pub(super) async fn strike(self, site: &mut Site) {

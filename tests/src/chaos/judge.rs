@@ -143,6 +143,12 @@ pub(super) fn longest_recovery(struck_at: &[Timestamp], sent: &[Message]) -> Dur
     struck_at.iter().filter_map(gap).max().unwrap_or_default()
 }
 
+/// How long after `begun_at` the last text went out.
+pub(super) fn last(sent: &[Message], begun_at: Timestamp) -> Duration {
+    let last = sent.iter().map(|message| message.accepted_at).max();
+    last.and_then(|last| Duration::try_from(last.duration_since(begun_at)).ok()).unwrap_or_default()
+}
+
 /// The longest time between two texts that went out one after the other, as long as people texted.
 pub(super) fn longest_gap(sent: &[Message], texted_until: Timestamp) -> Duration {
     let mut times: Vec<Timestamp> = sent.iter().map(|message| message.accepted_at).collect();

@@ -97,13 +97,16 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
         seed: traffic.seed,
     };
     let mut site = Site::open(plan).await;
+    if scenario.is_provider_flaky {
+        fault::make_provider_flaky(&site.simulator);
+    }
     let progress = Arc::new(Progress::default());
     let texting = tokio::spawn({
         let (phone, number) = (site.simulator.phone(), site.number.clone());
         let (traffic, progress) = (traffic.clone(), Arc::clone(&progress));
         async move { traffic.run(&phone, &number, &progress).await }
     });
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), Clock::system().now());
     for (when, fault) in scenario.script(traffic.seed, traffic.duration, random_kills) {
         sleep_until(begun + when).await;
         fault.strike(&mut site).await;
@@ -112,7 +115,7 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
     let texted_until = Clock::system().now();
     site.simulator.clear_faults();
     let depths = come_to_rest(&mut site, &accepted, scenario.sabotage.is_some()).await;
-    judge(scenario, size.backend, site, &traffic, &progress, &accepted, depths, texted_until, started)
+    judge(scenario, size.backend, site, &traffic, &progress, &accepted, depths, (begun_at, texted_until), started)
 }
 
 fn traffic_of(scenario: &Scenario, size: Size) -> Traffic {
@@ -176,7 +179,7 @@ fn judge(
     progress: &Progress,
     accepted: &[Vec<usize>],
     depths: Depths,
-    texted_until: Timestamp,
+    (begun_at, texted_until): (Timestamp, Timestamp),
     started: Instant,
 ) -> Row {
     let findings = Findings::of(&site.simulator, accepted);
@@ -209,6 +212,7 @@ fn judge(
         dead: depths.dead,
         recovery,
         gap: law.gap,
+        last: judge::last(&site.simulator.messages(), begun_at),
         peak_mib: counts.peak_kib.values().max().map_or(0, |kib| kib.div_ceil(1024)),
         took: started.elapsed(),
         violations,

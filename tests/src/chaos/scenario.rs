@@ -10,8 +10,8 @@ use super::Backend;
 use super::fault::Fault;
 use super::fault::Kind::{
     self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
-    BrokerOutage, BrokerRestart, ClockJump, NodeLoss, ProviderError, ProviderHang, ProviderHangBefore, ProviderReset,
-    SessionsExpire, StoreCut, StoreKill, StoreRestart, Terminate, Throttle, Workers,
+    BrokerOutage, BrokerRestart, ClockJump, Kill, NodeLoss, ProviderError, ProviderHang, ProviderHangBefore,
+    ProviderReset, SessionsExpire, StoreCut, StoreKill, StoreRestart, Terminate, Throttle, Workers,
 };
 use crate::servers::Release;
 
@@ -48,6 +48,8 @@ pub struct Scenario {
     pub(super) is_disk_small: bool,
     /// Whether RabbitMQ is a cluster of three.
     pub(super) is_clustered: bool,
+    /// Whether three of a hundred calls to the provider fail: with 429, with 500, or with their answer lost.
+    pub(super) is_provider_flaky: bool,
     /// For how long nothing may go out while people text.
     pub(super) longest_gap: Option<Duration>,
     /// What is broken on purpose, in tests of the suite.
@@ -70,6 +72,7 @@ const QUIET: Scenario = Scenario {
     ingress_steps: &[],
     is_disk_small: false,
     is_clustered: false,
+    is_provider_flaky: false,
     longest_gap: None,
     sabotage: None,
 };
@@ -110,7 +113,7 @@ impl Scenario {
             if self.faults.is_empty() { 0 } else { (duration.as_secs_f64() / self.every.as_secs_f64()) as usize };
         let mut kinds: Vec<_> =
             self.faults.iter().copied().cycle().take(others.max(self.faults.len())).enumerate().collect();
-        kinds.extend((0..kills as usize).map(|turn| (turn, Kind::Kill)));
+        kinds.extend((0..kills as usize).map(|turn| (turn, Kill)));
         let count = kinds.len() as f64;
         let mut when = |place: usize| {
             let share = if self.is_slow {
@@ -149,6 +152,14 @@ fn both() -> Vec<Scenario> {
             name: "provider",
             faults: &[Throttle, ProviderError, ProviderHang, ProviderHangBefore, ProviderReset],
             every: second,
+            ..QUIET
+        },
+        Scenario {
+            name: "faults",
+            share: 30,
+            faults: &[Kill],
+            every: second * 3 / 2,
+            is_provider_flaky: true,
             ..QUIET
         },
         Scenario { name: "clock", kills: 5, faults: &[ClockJump], every: 2 * second, ..QUIET },

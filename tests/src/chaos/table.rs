@@ -37,6 +37,8 @@ pub struct Row {
     pub recovery: Duration,
     /// The longest time in which nothing went out while people texted.
     pub gap: Duration,
+    /// How long after the first text the last answer went out.
+    pub last: Duration,
     /// The most resident memory of any process, in MiB.
     pub peak_mib: u64,
     /// How long it took.
@@ -47,7 +49,7 @@ pub struct Row {
     pub logs: Option<PathBuf>,
 }
 
-const HEAD: [&str; 20] = [
+const HEAD: [&str; 21] = [
     "scenario",
     "backend",
     "kill -9",
@@ -66,6 +68,7 @@ const HEAD: [&str; 20] = [
     "asked twice",
     "recovery s",
     "gap s",
+    "last s",
     "peak MiB",
     "seconds",
 ];
@@ -138,6 +141,7 @@ impl Row {
             findings.asked_twice.to_string(),
             format!("{:.1}", self.recovery.as_secs_f64()),
             format!("{:.1}", self.gap.as_secs_f64()),
+            format!("{:.0}", self.last.as_secs_f64()),
             self.peak_mib.to_string(),
             format!("{:.0}", self.took.as_secs_f64()),
         ]
