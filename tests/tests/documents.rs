@@ -28,6 +28,9 @@ fn every_metric_is_documented_and_every_documented_metric_exists() {
     let code: String = crates.iter().map(|name| sources(&root().join(name).join("src"))).collect();
     let documented = metrics_in(&std::fs::read_to_string(root().join("docs/metrics.md")).unwrap());
     assert_eq!(metrics_in(&code), documented);
+    let advised = metrics_in(&std::fs::read_to_string(root().join("docs/operations.md")).unwrap());
+    let unknown: Vec<_> = advised.difference(&documented).collect();
+    assert!(unknown.is_empty(), "operations.md names {unknown:?}");
     assert!(documented.len() >= 14, "{documented:?}");
 }
 

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use common::broker::rabbitmq::RabbitMq;
 use common::broker::{Broker, Destination, Outgoing, Stage, Subscription, Topology};
 use common::failure::FailureKind;
@@ -219,37 +218,6 @@ async fn g4_two_numbers_never_rule_on(release: Release) {
 #[tokio::test(flavor = "multi_thread")]
 async fn g4_two_numbers_are_never_in_force_at_once() {
     g4_two_numbers_never_rule_on(Release::best()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn b12_heartbeats_that_were_left_keep_no_new_number_away_and_messages_beside_them_do() {
-    let server = server(Release::Usual).await;
-    let four = broker(&server, 4);
-    is_up(&four).await;
-    let beat = include_bytes!("../fixtures/heartbeats/v1/beat.json").trim_ascii();
-    let beat = Outgoing {
-        destination: Destination::Work(Stage::Inbound),
-        id: None,
-        key: None,
-        trace: String::new(),
-        payload: Bytes::from_static(beat),
-    };
-    let text = text_from(1, 0, "0");
-    let key = Some(text.key());
-    let texts = [Outgoing::new(Destination::Work(Stage::Inbound), &text), Outgoing { key, ..beat.clone() }];
-    four.publish(&texts).await.unwrap();
-    four.publish(&[beat.clone(), beat]).await.unwrap();
-    drop(four);
-    let eight = broker(&server, 8);
-    is_refused(&eight, "2 inbound").await;
-    let four = broker(&server, 4);
-    is_up(&four).await;
-    let mut subscription = four.subscribe(Stage::Inbound, 4);
-    subscription.next().await.settle(&[]).await.unwrap();
-    subscription.close().await;
-    drop(four);
-    is_up(&eight).await;
-    assert_eq!(eight.depths().await.unwrap().inbound, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,20 +6,18 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 
 use super::step::{answer, step};
 use super::{declare, failure, partitions};
-use crate::broker::{DELAY_STEPS, Stage, Topology, is_heartbeat};
+use crate::broker::{DELAY_STEPS, Stage, Topology};
 use crate::failure::Failure;
 
 /// How long the queues must stay silent: longer than a message is on its way between two of them, than the last publish
 /// of a connection that just ended, and than a node takes to hear of the lock.
 const SILENCE: Duration = Duration::from_secs(3);
-/// More messages in a partition than heartbeats can have gathered in a day are no heartbeats.
-const MOST_HEARTBEATS: u32 = 128;
 /// Receipts have one queue whatever the number is.
 const PARTITIONED: [Stage; 2] = [Stage::Inbound, Stage::Outbound];
 
@@ -39,7 +37,6 @@ pub(super) async fn change(connection: &Connection, topology: &Topology, old: u1
     }
     // One that an operator deleted could not be counted.
     declare::everything(connection, &before).await?;
-    discard_heartbeats(connection, &channel, &before).await?;
     look(&channel, &before, 0).await?.map_err(refusal)?;
     lock(&channel, topology).await?;
     empty(connection, &before).await?.map_err(refusal)?;
@@ -87,34 +84,6 @@ fn queues(before: &Topology) -> [(&'static str, Vec<String>); 3] {
     let of = |stage| (0..before.partitions).map(move |partition| before.queue(stage, partition)).collect();
     let delays = PARTITIONED.iter().flat_map(|stage| DELAY_STEPS.map(|(step, _)| before.delay(*stage, step)));
     [("inbound", of(Stage::Inbound)), ("outbound", of(Stage::Outbound)), ("parked", delays.collect())]
-}
-
-/// Takes heartbeats off the partitions in which nothing else lies: the last process with the old number may have left
-/// them, and no other will come for them.
-async fn discard_heartbeats(connection: &Connection, channel: &Channel, before: &Topology) -> Result<(), Failure> {
-    for stage in PARTITIONED {
-        for queue in (0..before.partitions).map(|partition| before.queue(stage, partition)) {
-            let (messages, _) = count(channel, &queue).await?;
-            if (1..=MOST_HEARTBEATS).contains(&messages) {
-                discard_heartbeats_of(connection, &queue).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn discard_heartbeats_of(connection: &Connection, queue: &str) -> Result<(), Failure> {
-    // A channel of its own: closing it gives back what is no heartbeat, in its place.
-    let channel = step("cannot open a channel", connection.create_channel()).await?;
-    let looking = || channel.basic_get(queue.into(), BasicGetOptions::default());
-    while let Some(message) = step(&format!("cannot look into queue {queue}"), looking()).await? {
-        if !is_heartbeat(&message.data) {
-            break;
-        }
-        let acknowledging = channel.basic_ack(message.delivery_tag, BasicAckOptions::default());
-        step("cannot discard a heartbeat", acknowledging).await?;
-    }
-    step("cannot close a channel", channel.close(200, "done".into())).await
 }
 
 async fn count(channel: &Channel, queue: &str) -> Result<(u32, u32), Failure> {
