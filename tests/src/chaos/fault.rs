@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use simulator::{Fault as Bad, FaultPlan, Route};
+use simulator::{CallbackFrom, Fault as Bad, FaultPlan, Route, TwilioQuirks};
 use tokio::time::sleep;
 
 use super::servers::Servers;
-use super::site::Site;
+use super::site::{PARTITIONS, Site};
 
 /// For how long a broker is away, before it is started again.
 const BROKER_AWAY: Duration = Duration::from_secs(3);
@@ -20,6 +20,15 @@ const DRAINING: Duration = Duration::from_millis(300);
 /// The most seconds that a clock jumps ahead, and back: what was parked before waits so much longer.
 const LONGEST_JUMP_S: i64 = 600;
 const LONGEST_JUMP_BACK_S: i64 = 30;
+
+/// For how long a partition is sick: longer than nothing may go out.
+const SICK: Duration = Duration::from_secs(25);
+/// The longest that a process is frozen: RabbitMQ takes it for dead after 10 to 20 s.
+const FROZEN: Duration = Duration::from_secs(30);
+/// How late Twilio's list is: less than the 30 s after which the sender looks at it.
+const LIST_LAG_MS: u64 = 10_000;
+/// How late its callbacks are: later than that.
+const CALLBACK_DELAY_MS: u64 = 45_000;
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +55,16 @@ pub(super) enum Kind {
     StoreKill,
     /// All connections to Redis are closed.
     StoreCut,
+    /// Redis becomes a replica of another one; connections to it stay open, new ones lead to that one.
+    StoreDemoted,
+    /// A partition has no leader for a while, an inbound and an outbound one in turn; each role is killed meanwhile.
+    PartitionLost,
+    /// The leader of a partition hangs, likewise.
+    PartitionHangs,
+    /// One of our processes is frozen for a while (SIGSTOP): it keeps its connections.
+    Freeze,
+    /// What Twilio makes of texts, lists and callbacks: another of its ways in turn.
+    Quirks,
     /// The assistant answers 5xx.
     AssistantError,
     /// The assistant answers too late.
@@ -85,6 +104,12 @@ pub(super) enum Fault {
     Outage(u32),
     /// This node of the cluster is lost.
     Node(usize),
+    /// This queue has no leader, or one that hangs.
+    Partition { queue: String, hangs: bool },
+    /// The process with this number, modulo how many there are, is frozen for so long.
+    Freeze(usize, Duration),
+    /// Twilio is like this from now on.
+    Quirks(TwilioQuirks),
     /// Calls of a simulated service fail.
     Service(Route, FaultPlan),
     /// The assistant's sessions are gone.
@@ -108,7 +133,15 @@ impl Kind {
             | Self::BrokerAlarm
             | Self::StoreRestart
             | Self::StoreKill
-            | Self::StoreCut => Fault::Server(self),
+            | Self::StoreCut
+            | Self::StoreDemoted => Fault::Server(self),
+            Self::PartitionLost | Self::PartitionHangs => {
+                let stage = if turn.is_multiple_of(2) { "inbound" } else { "outbound" };
+                let queue = format!("switchboard.{stage}.{}", dice.random_range(0..PARTITIONS));
+                Fault::Partition { queue, hangs: self == Self::PartitionHangs }
+            }
+            Self::Freeze => Fault::Freeze(dice.random_range(0..1000), FROZEN.mul_f64(dice.random_range(0.3..1.0))),
+            Self::Quirks => Fault::Quirks(quirks(turn)),
             Self::BrokerOutage => Fault::Outage(times),
             Self::NodeLoss => Fault::Node(turn),
             Self::AssistantError => assistant(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
@@ -182,6 +215,9 @@ impl Fault {
             Self::Service(route, plan) => site.simulator.fail(route, plan),
             Self::SessionsExpire => site.simulator.assistant().expire_sessions(),
             Self::Workers(count) => site.have_workers(count).await,
+            Self::Partition { queue, hangs } => sick_partition(site, queue, hangs).await,
+            Self::Freeze(which, time) => site.pick(which).freeze(time),
+            Self::Quirks(quirks) => site.simulator.set_twilio_quirks(quirks),
             Self::Clock(jump_s) => site.let_clock_jump(jump_s),
         }
     }
@@ -196,11 +232,38 @@ async fn on_servers(site: &Site, strike: impl FnOnce(&Servers) -> anyhow::Result
     site.toll.strike(|_| ());
 }
 
+/// `queue` is sick, and each role is killed meanwhile.
+async fn sick_partition(site: &Site, queue: String, hangs: bool) {
+    let sick = queue.clone();
+    on_servers(site, move |servers| servers.make_sick(&sick, hangs)).await;
+    for role in ["worker", "sender", "ingress"] {
+        sleep(SICK / 5).await;
+        site.kill_role(role);
+    }
+    sleep(SICK * 2 / 5).await;
+    on_servers(site, move |servers| servers.make_well(&queue, hangs)).await;
+}
+
+/// What Twilio may do, one thing in turn. Its list is late, too, and its callbacks come later than the sender looks there.
+fn quirks(turn: usize) -> TwilioQuirks {
+    match turn % 4 {
+        0 => TwilioQuirks { trial: true, smart_encoding: true, ..late() },
+        1 => TwilioQuirks { appended: Some(" Reply STOP to end".to_owned()), ..late() },
+        2 => TwilioQuirks { redacted: Some(String::new()), ..late() },
+        _ => TwilioQuirks { callback_from: CallbackFrom::Omitted, ..late() },
+    }
+}
+
+/// Twilio's list shows a text late, and its callbacks are late.
+pub(super) fn late() -> TwilioQuirks {
+    TwilioQuirks { list_lag_ms: LIST_LAG_MS, callback_delay_ms: CALLBACK_DELAY_MS, ..TwilioQuirks::default() }
+}
+
 async fn outage(site: &Site, kills: u32) {
     on_servers(site, Servers::take_broker_away).await;
     for _ in 0..kills {
         sleep(BROKER_AWAY / kills).await;
-        site.kill_ingress();
+        site.kill_role("ingress");
     }
     // On a busy machine people text more slowly, and a small disk takes longer to fill.
     let filled = async {
@@ -214,5 +277,5 @@ async fn outage(site: &Site, kills: u32) {
     }
     on_servers(site, Servers::give_broker_back).await;
     sleep(DRAINING).await;
-    site.kill_ingress();
+    site.kill_role("ingress");
 }

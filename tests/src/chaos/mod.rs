@@ -71,8 +71,8 @@ const QUIET: Duration = Duration::from_secs(45);
 const CALM: Duration = Duration::from_secs(2);
 /// What has not come to rest by then is left over.
 const REST_DEADLINE: Duration = Duration::from_secs(240);
-/// Ingress dies in or behind its spool at the latest at this visit.
-const SPOOL_VISITS: u32 = 60;
+/// Where one role alone dies, it does at the latest at this visit.
+const MORTAL_VISITS: u32 = 60;
 /// People per text a second: each texts about once a second, so that texts of a conversation meet in the queues.
 const PEOPLE_PER_RATE: f64 = 1.0;
 
@@ -86,11 +86,14 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
         backend: size.backend,
         sabotage: scenario.sabotage,
         step_visits: match step_kills {
-            _ if !scenario.ingress_steps.is_empty() => Some(SPOOL_VISITS),
+            _ if scenario.mortal.is_some() => Some(MORTAL_VISITS),
             0 => None,
             _ => Some(visits(&traffic, step_kills, size.backend)),
         },
-        ingress_steps: scenario.ingress_steps,
+        mortal: scenario.mortal,
+        roles: scenario.roles,
+        is_replicated: scenario.faults.contains(&fault::Kind::StoreDemoted),
+        second_clock_s: scenario.second_clock_s,
         is_disk_small: scenario.is_disk_small,
         is_clustered: scenario.is_clustered,
         texts: traffic.texts(),
@@ -99,6 +102,9 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
     let mut site = Site::open(plan).await;
     if scenario.is_provider_flaky {
         fault::make_provider_flaky(&site.simulator);
+    }
+    if scenario.is_twilio_late {
+        site.simulator.set_twilio_quirks(fault::late());
     }
     let progress = Arc::new(Progress::default());
     let texting = tokio::spawn({

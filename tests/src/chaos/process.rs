@@ -45,6 +45,7 @@ pub(super) struct Start {
 enum Wish {
     Kill,
     Terminate,
+    Freeze(Duration),
     Stop,
 }
 
@@ -74,6 +75,11 @@ impl Process {
         self.wishes.send(Wish::Terminate).ok();
     }
 
+    /// Freezes it for `time`: it keeps its connections and does nothing.
+    pub(super) fn freeze(&self, time: Duration) {
+        self.wishes.send(Wish::Freeze(time)).ok();
+    }
+
     /// Asks it to stop for good, waits until it has, and returns how it may be started again.
     pub(super) async fn stop(self) -> Start {
         self.wishes.send(Wish::Stop).ok();
@@ -91,13 +97,16 @@ async fn supervise(mut start: Start, toll: Toll, mut wishes: mpsc::UnboundedRece
                     note_death(&toll, start.role, status.expect("it can be waited for"));
                     break None;
                 }
-                wish = wishes.recv() => break Some(wish.unwrap_or(Wish::Stop)),
+                wish = wishes.recv() => match wish.unwrap_or(Wish::Stop) {
+                    Wish::Freeze(time) => freeze(&toll, pid, time).await,
+                    wish => break Some(wish),
+                },
                 () = tokio::time::sleep(WEIGHED_EVERY) => toll.weigh(start.role, pid),
             }
         };
         toll.weigh(start.role, pid);
         match wish {
-            None => {}
+            None | Some(Wish::Freeze(_)) => {}
             Some(Wish::Kill) => {
                 child.kill().await.expect("it can be killed");
                 toll.strike(|counts| counts.kills += 1);
@@ -151,10 +160,21 @@ fn note_death(toll: &Toll, role: &'static str, status: ExitStatus) {
     });
 }
 
+async fn freeze(toll: &Toll, pid: u32, time: Duration) {
+    signal(pid, "-STOP").await;
+    tokio::time::sleep(time).await;
+    signal(pid, "-CONT").await;
+    toll.strike(|_| ());
+}
+
+/// The standard library only knows how to kill.
+async fn signal(pid: u32, which: &str) {
+    let sent = Command::new("kill").args([which, &pid.to_string()]).stderr(Stdio::null()).status().await;
+    assert!(sent.is_ok(), "kill is not installed");
+}
+
 async fn ask_to_stop(toll: &Toll, role: &'static str, child: &mut Child, pid: u32) {
-    // The standard library only knows how to kill.
-    let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status().await;
-    assert!(asked.is_ok(), "kill is not installed");
+    signal(pid, "-TERM").await;
     match timeout(STOP_DEADLINE, child.wait()).await {
         Ok(status) => {
             let status = status.expect("it can be waited for");

@@ -10,9 +10,11 @@ use super::Backend;
 use super::fault::Fault;
 use super::fault::Kind::{
     self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
-    BrokerOutage, BrokerRestart, ClockJump, Kill, NodeLoss, ProviderError, ProviderHang, ProviderHangBefore,
-    ProviderReset, SessionsExpire, StoreCut, StoreKill, StoreRestart, Terminate, Throttle, Workers,
+    BrokerOutage, BrokerRestart, ClockJump, Freeze, Kill, NodeLoss, PartitionHangs, PartitionLost, ProviderError,
+    ProviderHang, ProviderHangBefore, ProviderReset, Quirks, SessionsExpire, StoreCut, StoreDemoted, StoreKill,
+    StoreRestart, Terminate, Throttle, Workers,
 };
+use super::site::Mortal;
 use crate::servers::Release;
 
 /// One kind of trouble.
@@ -42,8 +44,14 @@ pub struct Scenario {
     pub(super) is_slow: bool,
     /// For how long people text at least.
     pub(super) at_least: Duration,
-    /// The steps at which ingress dies, and only ingress; empty where everybody may die.
-    pub(super) ingress_steps: &'static [&'static str],
+    /// The role that dies at these steps, and no other; `None` where everybody may die.
+    pub(super) mortal: Option<Mortal>,
+    /// Its processes on servers.
+    pub(super) roles: &'static [&'static str],
+    /// By how many seconds the clock of the second sender is ahead.
+    pub(super) second_clock_s: i64,
+    /// Whether Twilio's list and callbacks are late from the start.
+    pub(super) is_twilio_late: bool,
     /// Whether the spool has next to no room.
     pub(super) is_disk_small: bool,
     /// Whether RabbitMQ is a cluster of three.
@@ -69,7 +77,10 @@ const QUIET: Scenario = Scenario {
     may_ask_twice: true,
     is_slow: false,
     at_least: Duration::from_secs(4),
-    ingress_steps: &[],
+    mortal: None,
+    roles: &["ingress", "worker", "sender"],
+    second_clock_s: 0,
+    is_twilio_late: false,
     is_disk_small: false,
     is_clustered: false,
     is_provider_flaky: false,
@@ -81,7 +92,7 @@ impl Scenario {
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        [both(), on_servers(), storms()].concat()
+        [both(), on_servers(), in_part(), storms()].concat()
     }
 
     /// This scenario on a Switchboard that is broken on purpose.
@@ -188,6 +199,58 @@ fn on_servers() -> Vec<Scenario> {
     ]
 }
 
+/// One part of what is around us is sick, or not what it seems, while the rest goes on.
+fn in_part() -> Vec<Scenario> {
+    let second = Duration::from_secs(1);
+    let sick_partition = Scenario {
+        every: 35 * second,
+        is_slow: true,
+        at_least: 70 * second,
+        longest_gap: Some(15 * second),
+        ..ON_SERVERS
+    };
+    let pairs = &["ingress", "worker", "worker", "sender", "sender"];
+    let doubts = Scenario { at_least: 30 * second, mortal: Some(("sender", &["sending", "sent"])), ..ON_SERVERS };
+    vec![
+        Scenario { name: "leaderless", faults: &[PartitionLost], ..sick_partition.clone() },
+        Scenario { name: "hanging", faults: &[PartitionHangs], ..sick_partition.clone() },
+        Scenario {
+            name: "sick-cluster",
+            faults: &[PartitionLost, PartitionHangs],
+            is_clustered: true,
+            ..sick_partition
+        },
+        Scenario {
+            name: "frozen",
+            faults: &[Freeze],
+            every: 10 * second,
+            is_slow: true,
+            at_least: 40 * second,
+            roles: pairs,
+            ..ON_SERVERS
+        },
+        Scenario {
+            name: "demoted",
+            faults: &[StoreDemoted],
+            every: 25 * second,
+            is_slow: true,
+            at_least: 50 * second,
+            longest_gap: Some(15 * second),
+            ..ON_SERVERS
+        },
+        Scenario {
+            name: "two-clocks",
+            faults: &[ProviderHang],
+            every: 5 * second,
+            roles: pairs,
+            second_clock_s: 540,
+            is_twilio_late: true,
+            ..doubts.clone()
+        },
+        Scenario { name: "words", faults: &[Quirks], every: 6 * second, ..doubts },
+    ]
+}
+
 /// The broker is away, ingress dies on its spool.
 fn outages() -> Scenario {
     let second = Duration::from_secs(1);
@@ -197,7 +260,7 @@ fn outages() -> Scenario {
         every: 15 * second,
         is_slow: true,
         at_least: 15 * second,
-        ingress_steps: &["spooling", "spooled", "accepted"],
+        mortal: Some(("ingress", &["spooling", "spooled", "accepted"])),
         ..ON_SERVERS
     }
 }

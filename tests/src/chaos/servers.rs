@@ -1,9 +1,12 @@
 //! The servers of one site, and what happens to them.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::fault::Kind;
-use crate::servers::{RabbitMqCluster, RabbitMqServer, RedisServer, Release};
+use crate::servers::{RabbitMqCluster, RabbitMqServer, RedisServer, Release, Wire};
 
 /// How long a broker stays short of memory.
 const ALARM: Duration = Duration::from_secs(3);
@@ -16,8 +19,12 @@ const CATCH_UP_DEADLINE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Servers {
     broker: Broker,
-    /// The store.
-    pub(super) redis: RedisServer,
+    /// The store, and a second one where the first is to be demoted.
+    redis: Vec<RedisServer>,
+    /// What leads to the one that is in charge.
+    wire: Option<Wire>,
+    /// How often the other one took over.
+    demotions: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -27,14 +34,49 @@ enum Broker {
 }
 
 impl Servers {
-    /// Starts both, RabbitMQ as three nodes of the newer release if `is_clustered`; blocks.
-    pub(super) fn start(is_clustered: bool) -> Self {
+    /// Starts both, RabbitMQ as three nodes of the newer release if `is_clustered`, Redis with a replica if
+    /// `is_replicated`; blocks.
+    pub(super) fn start(is_clustered: bool, is_replicated: bool) -> Self {
         let broker = if is_clustered {
             Broker::Cluster(RabbitMqCluster::start(Release::Newer).expect("the cluster starts"))
         } else {
             Broker::Node(RabbitMqServer::start().expect("RabbitMQ starts"))
         };
-        Self { broker, redis: RedisServer::start().expect("Redis starts") }
+        let mut redis = vec![RedisServer::start().expect("Redis starts")];
+        let wire = is_replicated.then(|| {
+            let replica = RedisServer::start().expect("Redis starts");
+            replica.follow(&redis[0]).expect("the replica follows");
+            redis.push(replica);
+            Handle::current().block_on(Wire::to(redis[0].url())).expect("a port is free")
+        });
+        Self { broker, redis, wire, demotions: AtomicUsize::new(0) }
+    }
+
+    /// Where the store is.
+    pub(super) fn store_url(&self) -> String {
+        let url = self.redis[0].url();
+        self.wire.as_ref().map_or_else(|| url.to_owned(), |wire| wire.url(url))
+    }
+
+    /// The store that is in charge gives way to the other one. Connections to it stay open.
+    fn demote_store(&self) -> anyhow::Result<()> {
+        let turn = self.demotions.fetch_add(1, Relaxed);
+        let (old, new) = (&self.redis[turn % 2], &self.redis[(turn + 1) % 2]);
+        old.give_way_to(new)?;
+        if let Some(wire) = &self.wire {
+            wire.lead_to(new.url());
+        }
+        Ok(())
+    }
+
+    /// Stops `queue`, or lets its leader hang.
+    pub(super) fn make_sick(&self, queue: &str, hangs: bool) -> anyhow::Result<()> {
+        if hangs { self.node(0).suspend_queue(queue) } else { self.node(0).stop_queue(queue) }
+    }
+
+    /// Heals what [`Servers::make_sick`] did.
+    pub(super) fn make_well(&self, queue: &str, hangs: bool) -> anyhow::Result<()> {
+        if hangs { self.node(0).resume_queue(queue) } else { self.node(0).restart_queue(queue) }
     }
 
     /// Where the broker's nodes are.
@@ -82,7 +124,7 @@ impl Servers {
 
     /// Makes `kind` happen, and returns once the servers are back.
     pub(super) fn strike(&self, kind: Kind) -> anyhow::Result<()> {
-        let rabbitmq = self.node(0);
+        let (rabbitmq, store) = (self.node(0), &self.redis[0]);
         match kind {
             Kind::BrokerRestart => rabbitmq.stop().and_then(|()| rabbitmq.start_again()),
             Kind::BrokerKill => rabbitmq.kill().and_then(|()| rabbitmq.start_again()),
@@ -92,9 +134,10 @@ impl Servers {
                 std::thread::sleep(ALARM);
                 rabbitmq.set_memory_alarm(false)
             }
-            Kind::StoreRestart => self.redis.stop().and_then(|()| self.redis.start_again()),
-            Kind::StoreKill => self.redis.kill().and_then(|()| self.redis.start_again()),
-            Kind::StoreCut => self.redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).map(drop),
+            Kind::StoreRestart => store.stop().and_then(|()| store.start_again()),
+            Kind::StoreKill => store.kill().and_then(|()| store.start_again()),
+            Kind::StoreCut => store.command(&["CLIENT", "KILL", "TYPE", "normal"]).map(drop),
+            Kind::StoreDemoted => self.demote_store(),
             other => anyhow::bail!("{other:?} is nothing that happens to a server"),
         }
     }

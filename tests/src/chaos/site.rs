@@ -26,6 +26,12 @@ pub(super) const FAILURE_MESSAGE: &str = "We cannot answer right now.";
 /// How long the queues may be away while they are counted.
 const COUNT_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How many partitions there are.
+pub(super) const PARTITIONS: u16 = 8;
+
+/// A role and the steps at which it dies.
+pub(super) type Mortal = (&'static str, &'static [&'static str]);
+
 /// How a site's processes are started.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -35,8 +41,14 @@ pub(super) struct Plan {
     pub(super) sabotage: Option<&'static str>,
     /// Whether processes die at named steps, and at most at which visit.
     pub(super) step_visits: Option<u32>,
-    /// The steps at which ingress dies, and only ingress; empty where everybody may die.
-    pub(super) ingress_steps: &'static [&'static str],
+    /// The role that dies at these steps, and no other; `None` where everybody may die.
+    pub(super) mortal: Option<Mortal>,
+    /// Its processes on servers.
+    pub(super) roles: &'static [&'static str],
+    /// Whether Redis has a replica that takes over.
+    pub(super) is_replicated: bool,
+    /// By how many seconds the clock of the second sender is ahead.
+    pub(super) second_clock_s: i64,
     /// Whether the spool has next to no room.
     pub(super) is_disk_small: bool,
     /// Whether RabbitMQ is a cluster of three.
@@ -83,7 +95,7 @@ impl Site {
         let servers = match plan.backend {
             Backend::Embedded => None,
             Backend::Servers => {
-                let start = move || Servers::start(plan.is_clustered);
+                let start = move || Servers::start(plan.is_clustered, plan.is_replicated);
                 Some(Arc::new(tokio::task::spawn_blocking(start).await.expect("it does not panic")))
             }
         };
@@ -112,7 +124,7 @@ impl Site {
     pub(super) fn start(&mut self) {
         let roles: &[&str] = match self.plan.backend {
             Backend::Embedded => &["up"],
-            Backend::Servers => &["ingress", "worker", "sender"],
+            Backend::Servers => self.plan.roles,
         };
         for role in roles {
             self.add(role);
@@ -148,9 +160,9 @@ impl Site {
         &self.processes[which % self.processes.len()]
     }
 
-    /// Ends ingress with `kill -9`; it is started again.
-    pub(super) fn kill_ingress(&self) {
-        self.processes.iter().filter(|process| process.role == "ingress").for_each(Process::kill);
+    /// Ends the processes of `role` with `kill -9`; they are started again.
+    pub(super) fn kill_role(&self, role: &str) {
+        self.processes.iter().filter(|process| process.role == role).for_each(Process::kill);
     }
 
     /// Starts or stops workers until there are `count`.
@@ -168,10 +180,12 @@ impl Site {
     /// Lets every clock of ours jump by so much, but never further from the true time than providers put up with.
     pub(super) fn let_clock_jump(&mut self, jump_s: i64) {
         self.clock_offset_s = (self.clock_offset_s + jump_s).clamp(-60, 3000);
-        // Renamed into place, so that nobody reads half of it.
-        let fresh = self.directory.path().join("clock.new");
-        std::fs::write(&fresh, self.clock_offset_s.to_string()).expect("the clock's file can be written");
-        std::fs::rename(fresh, self.clock_file()).expect("the clock's file can be replaced");
+        for (number, ahead_s) in [0, self.plan.second_clock_s].into_iter().enumerate() {
+            // Renamed into place, so that nobody reads half of it.
+            let fresh = self.directory.path().join("clock.new");
+            std::fs::write(&fresh, (self.clock_offset_s + ahead_s).to_string()).expect("a clock's file can be written");
+            std::fs::rename(fresh, self.clock_file(number)).expect("a clock's file can be replaced");
+        }
     }
 
     /// Keeps the directory with the logs, for a person to read, and returns where it is.
@@ -179,12 +193,13 @@ impl Site {
         self.directory.keep()
     }
 
-    fn clock_file(&self) -> PathBuf {
-        self.directory.path().join("clock")
+    fn clock_file(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("clock{number}"))
     }
 
     fn add(&mut self, role: &'static str) {
-        let mut orders = format!("clock={}", self.clock_file().display());
+        let is_second_sender = role == "sender" && self.processes.iter().any(|process| process.role == role);
+        let mut orders = format!("clock={}", self.clock_file(usize::from(is_second_sender)).display());
         if let Some(sabotage) = self.plan.sabotage {
             orders = format!("{orders},break={sabotage}");
         }
@@ -193,11 +208,10 @@ impl Site {
             directory: self.directory.path().to_owned(),
             orders,
             longest_file_kib: self.disk.as_ref().and_then(SmallDisk::longest_file_kib).filter(|_| role == "ingress"),
-            steps: match self.plan.step_visits {
-                None => Vec::new(),
-                Some(_) if self.plan.ingress_steps.is_empty() => steps(role),
-                Some(_) if role == "ingress" => self.plan.ingress_steps.to_vec(),
-                Some(_) => Vec::new(),
+            steps: match (self.plan.step_visits, self.plan.mortal) {
+                (Some(_), None) => steps(role),
+                (Some(_), Some((mortal, steps))) if mortal == role => steps.to_vec(),
+                _ => Vec::new(),
             },
             visits: self.plan.step_visits.unwrap_or_default(),
             dice: StdRng::seed_from_u64(self.dice.random()),
@@ -219,7 +233,7 @@ fn steps(role: &str) -> Vec<&'static str> {
 fn configuration(directory: &Path, ingress: &str, simulator: &str, servers: Option<&Servers>) -> String {
     let accounts = SimulatorConfig::demo();
     let broker = servers.map_or("\"embedded\"".to_owned(), |servers| format!("{:?}", servers.broker_urls()));
-    let store = servers.map_or("embedded", |servers| servers.redis.url());
+    let store = servers.map_or_else(|| "embedded".to_owned(), Servers::store_url);
     let listen = ingress.trim_start_matches("http://");
     let data = directory.join("data");
     let (account, assistant) = (accounts.twilio.account_sid, accounts.watsonx.assistant_id);
@@ -230,7 +244,7 @@ data_dir = "{data}"
 shutdown_grace = "5s"
 [broker]
 url = {broker}
-partitions = 8
+partitions = {PARTITIONS}
 [store]
 url = "{store}"
 [ingress]

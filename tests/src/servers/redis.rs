@@ -1,9 +1,14 @@
 //! A Redis of one test's own, with an append-only file, to be broken as the test likes.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use super::run_script;
+
+/// How long a replica may take to have all that its master has.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A private Redis; it ends, with all it holds, when dropped.
 #[derive(Debug)]
@@ -51,6 +56,55 @@ impl RedisServer {
     /// When it does not come up within 10 s.
     pub fn start_again(&self) -> Result<()> {
         run_script("redis-start", self.dir.path(), &[]).map(drop)
+    }
+
+    /// Makes it a replica of `master`; returns once it has all that `master` has.
+    ///
+    /// # Errors
+    /// When one of the two does not answer, or it takes more than 10 s.
+    pub fn follow(&self, master: &Self) -> Result<()> {
+        let (host, port) = master.address()?;
+        self.command(&["REPLICAOF", host, port])?;
+        self.catch_up(master)
+    }
+
+    /// Promotes `replica`, which has followed this one so far, and makes this one its replica. Nothing is lost on the way,
+    /// and connections to this one stay open: whoever writes on one of them is told READONLY.
+    ///
+    /// # Errors
+    /// When one of the two does not answer, or it takes more than 10 s.
+    pub fn give_way_to(&self, replica: &Self) -> Result<()> {
+        self.command(&["CLIENT", "PAUSE", "10000", "WRITE"])?;
+        replica.catch_up(self)?;
+        replica.command(&["REPLICAOF", "NO", "ONE"])?;
+        let (host, port) = replica.address()?;
+        self.command(&["REPLICAOF", host, port])?;
+        self.command(&["CLIENT", "UNPAUSE"])?;
+        Ok(())
+    }
+
+    fn catch_up(&self, master: &Self) -> Result<()> {
+        let deadline = Instant::now() + CATCH_UP_DEADLINE;
+        loop {
+            let is_up = self.fact("master_link_status")?.as_deref() == Some("up");
+            if is_up && self.fact("slave_repl_offset")? == master.fact("master_repl_offset")? {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the replica does not catch up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What `INFO replication` says about `name`.
+    fn fact(&self, name: &str) -> Result<Option<String>> {
+        let info: String = redis::from_redis_value(self.command(&["INFO", "replication"])?)?;
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        Ok(value.map(str::to_owned))
+    }
+
+    fn address(&self) -> Result<(&str, &str)> {
+        let rest = self.url.strip_prefix("redis://").and_then(|rest| rest.split('/').next());
+        rest.and_then(|address| address.split_once(':')).context("the url names no address")
     }
 
     /// Runs one command, as `redis-cli` would, and returns the reply.
