@@ -117,8 +117,5 @@ fn the_report_ends_with_the_remarks() {
     let text = WHOLE.replace("reply_max_age = \"6h\"", "reply_max_age = \"720h\"");
     let shown = report(&Config::from_toml(&text, &whole_environment()));
     let (_, remarks) = shown.split_once("\nremarks\n").unwrap();
-    assert!(
-        remarks.starts_with("    integrations[0].options.reply_max_age (integration \"support\") is 720h"),
-        "{remarks}"
-    );
+    assert!(remarks.contains("integrations[0].options.reply_max_age"), "{remarks}");
 }
