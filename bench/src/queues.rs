@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use common::broker::{Stage, Topology, is_heartbeat};
+use common::broker::{DEFAULT_PARTITIONS, Stage, Topology, is_heartbeat};
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueuePurgeOptions};
@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
 
 /// The default of `broker.partitions`.
-pub(crate) const PARTITIONS: u16 = 64;
+pub(crate) const PARTITIONS: u16 = DEFAULT_PARTITIONS;
 
 /// A connection to them.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ impl Ports {
         let is_embedded = is_embedded_broker(config) || matches!(config.store.url, StoreUrl::Embedded);
         let database = if is_embedded { Some(Database::open(&config.data_dir)?) } else { None };
         let broker: Arc<dyn Broker> = match (&config.broker.url, &database) {
-            (BrokerUrl::Amqp(urls), _) => Arc::new(rabbitmq(urls, &config.broker)),
+            (BrokerUrl::Amqp(urls), _) => Arc::new(rabbitmq(urls, &config.broker, clock.clone())),
             (BrokerUrl::Embedded, Some(database)) => {
                 Arc::new(EmbeddedBroker::new(database.clone(), clock.clone()).with_max_length(config.broker.max_length))
             }
@@ -87,7 +87,7 @@ impl Ports {
 /// When there is no embedded file, or it cannot be opened.
 pub fn dead_letters(config: &QueueConfig, clock: Clock) -> Result<Arc<dyn DeadLetters>, Failure> {
     Ok(match &config.broker.url {
-        BrokerUrl::Amqp(urls) => Arc::new(rabbitmq(urls, &config.broker)),
+        BrokerUrl::Amqp(urls) => Arc::new(rabbitmq(urls, &config.broker, clock)),
         BrokerUrl::Embedded => {
             let database = Database::open_beside(&config.data_dir)?;
             Arc::new(EmbeddedBroker::new(database, clock).with_max_length(config.broker.max_length))
@@ -99,7 +99,11 @@ fn is_embedded_broker(config: &Config) -> bool {
     matches!(config.broker.url, BrokerUrl::Embedded)
 }
 
-fn rabbitmq(urls: &[SecretString], config: &BrokerConfig) -> RabbitMq {
-    let topology = Topology::new(&config.prefix, config.partitions).with_max_length(config.max_length);
-    RabbitMq::new(urls.to_vec(), topology)
+fn rabbitmq(urls: &[SecretString], config: &BrokerConfig, clock: Clock) -> RabbitMq {
+    let topology = match config.partitions {
+        Some(partitions) => Topology::new(&config.prefix, partitions),
+        None => Topology::with_default_partitions(&config.prefix),
+    };
+    let topology = topology.with_max_length(config.max_length);
+    RabbitMq::with_clock(urls.to_vec(), topology, clock)
 }

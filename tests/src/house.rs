@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::broker::dead_letters::DeadLetters;
-use common::broker::{Depths, Rhythm, Stage, Topology};
+use common::broker::{DEFAULT_PARTITIONS, Depths, Rhythm, Stage, Topology};
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, QueueConfig, StoreUrl};
 use common::intake::{Intake, SpoolState};
@@ -136,7 +136,7 @@ impl Blueprint {
         config.ingress.public_urls = vec![url.to_owned()];
         config.ingress.public_urls.extend_from_slice(&self.more_public_urls);
         config.broker.prefix = format!("house-{}", uuid::Uuid::new_v4().simple());
-        config.broker.partitions = 4;
+        config.broker.partitions = Some(4);
         config.broker.max_length = self.max_length;
         config.store.prefix.clone_from(&config.broker.prefix);
         config.ingress.spool_limit_bytes = self.spool_limit_bytes;
@@ -299,14 +299,18 @@ impl House {
         };
         format!(
             "data_dir = {:?}\n[broker]\nurl = {url:?}\nprefix = {:?}\npartitions = {}\nmax_length = {}\n",
-            self.config.data_dir, broker.prefix, broker.partitions, broker.max_length
+            self.config.data_dir,
+            broker.prefix,
+            broker.partitions.unwrap_or(DEFAULT_PARTITIONS),
+            broker.max_length
         )
     }
 
     /// The queue of one partition of `stage`.
     #[must_use]
     pub fn queue(&self, stage: Stage, partition: u16) -> String {
-        Topology::new(self.config.broker.prefix.as_str(), self.config.broker.partitions).queue(stage, partition)
+        Topology::new(self.config.broker.prefix.as_str(), self.config.broker.partitions.unwrap_or(DEFAULT_PARTITIONS))
+            .queue(stage, partition)
     }
 
     /// What the operations listener answers at `path`: the status and the body.
@@ -338,7 +342,7 @@ impl House {
         let number = |number: &str| Address::parse(number).expect("it is a number");
         let integration = &self.config.integrations.iter().next().expect("there is one").id;
         let key = Conversation::new(number(customer), number(&self.number)).key(integration);
-        self.queue(stage, key.partition(self.config.broker.partitions))
+        self.queue(stage, key.partition(self.config.broker.partitions.unwrap_or(DEFAULT_PARTITIONS)))
     }
 
     fn role_ports(&self) -> Ports {

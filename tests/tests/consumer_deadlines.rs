@@ -47,12 +47,16 @@ async fn next(subscription: &mut Box<dyn Subscription>) -> (u32, Delivery) {
     (number, delivery)
 }
 
-async fn held_too_long_on(release: Release) {
-    let server = server(release).await;
+async fn shorten_deadlines(server: &Arc<RabbitMqServer>) {
     // It looks once a minute before 4.3, and as soon as the time is up from then on.
     let shorten = "application:set_env(rabbit, consumer_timeout, 3000),
                    application:set_env(rabbit, channel_tick_interval, 1000).";
-    blocking(&server, move |server| server.ctl(&["eval", shorten])).await;
+    blocking(server, move |server| server.ctl(&["eval", shorten])).await;
+}
+
+async fn held_too_long_on(release: Release) {
+    let server = server(release).await;
+    shorten_deadlines(&server).await;
     let broker = broker(&server).await;
     let text = |number| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, number, "hi"));
     broker.publish(&[text(0), text(1), text(2)]).await.unwrap();
@@ -85,6 +89,62 @@ async fn g2_what_is_held_too_long_comes_again_first_and_in_order() {
 async fn g2_what_is_held_too_long_comes_again_on_a_newer_rabbitmq_too() {
     if let Some(release) = Release::newer() {
         held_too_long_on(release).await;
+    }
+}
+
+/// One worker holds a message for too long, then the one that has it after it. With RabbitMQ's own clients, from 4.3.0 to
+/// 4.3.6 the queue would then deliver to nobody any more: <https://github.com/rabbitmq/rabbitmq-server/issues/17317>.
+async fn held_too_long_by_two_on(release: Release) {
+    let server = server(release).await;
+    shorten_deadlines(&server).await;
+    let brokers = [broker(&server).await, broker(&server).await];
+    let text = |number| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, number, "hi"));
+    brokers[0].publish(&[text(0), text(1), text(2)]).await.unwrap();
+    let mut workers = brokers.each_ref().map(|broker| broker.subscribe(Stage::Inbound, 2));
+    let mut held = Vec::new();
+    let mut has_held = [false, false];
+    let started = Instant::now();
+    let either = async |workers: &mut [Box<dyn Subscription>; 2]| {
+        let [one, other] = workers;
+        tokio::select! {
+            came = next(one) => (0, came),
+            came = next(other) => (1, came),
+        }
+    };
+    while has_held != [true, true] {
+        assert!(started.elapsed() < IN_TIME, "only one of the workers is handed messages: {has_held:?}");
+        let (worker, (number, delivery)) = either(&mut workers).await;
+        has_held[worker] |= number == 0;
+        held.push(delivery);
+    }
+    println!("on {release:?} both held it after {:?}", started.elapsed());
+    // The last one may still be ours; the same holds for it: it comes again.
+    let mut settled = 0;
+    while settled < 3 {
+        let (_, (number, delivery)) = either(&mut workers).await;
+        if held.iter().rev().take(2).all(|held| !held.is_ours()) && number == settled {
+            delivery.settle(&[]).await.unwrap();
+            settled += 1;
+        } else {
+            held.push(delivery);
+        }
+    }
+    println!("on {release:?} all was handled after {:?}", started.elapsed());
+    for worker in workers {
+        worker.close().await;
+    }
+    assert_eq!(brokers[0].depths().await.unwrap().inbound, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_two_workers_that_both_held_too_long_go_on() {
+    held_too_long_by_two_on(Release::Usual).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_two_workers_that_both_held_too_long_go_on_with_a_newer_rabbitmq_too() {
+    if let Some(release) = Release::newer() {
+        held_too_long_by_two_on(release).await;
     }
 }
 

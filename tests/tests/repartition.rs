@@ -12,6 +12,7 @@ use common::broker::rabbitmq::RabbitMq;
 use common::broker::{Broker, Destination, Outgoing, Stage, Subscription, Topology};
 use common::failure::FailureKind;
 use common::message::{Body, Envelope};
+use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, Release};
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +22,7 @@ const CUSTOMERS: u16 = 20;
 const CHANGES_WITHIN: Duration = Duration::from_secs(60);
 
 async fn server(release: Release) -> Arc<RabbitMqServer> {
+    log_if_asked();
     let start = move || RabbitMqServer::start_release(release);
     Arc::new(tokio::task::spawn_blocking(start).await.unwrap().unwrap())
 }
@@ -267,4 +269,57 @@ async fn g4_who_loses_the_place_among_those_of_a_number_stops_consuming_and_take
     publish(&four, 1..2).await;
     arrived.take(&mut subscription, usize::from(CUSTOMERS)).await;
     subscription.close().await;
+}
+
+/// An installation that never chose its number keeps it when a release changes the default, and follows one that chooses.
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_the_number_in_force_wins_over_another_default_and_not_over_a_chosen_one() {
+    let server = server(Release::Usual).await;
+    let four = broker(&server, 4);
+    is_up(&four).await;
+    let mut arrived = Arrived::default();
+    let by_default = || {
+        let topology = Topology::with_default_partitions("resize");
+        (RabbitMq::new(vec![server.url().into()], topology.clone()), topology)
+    };
+    let (unchosen, topology) = by_default();
+    // The first message already, which is given to it before there is a connection.
+    let first = Outgoing::new(Destination::Work(Stage::Inbound), &text_from(0, 0, "0"));
+    while let Err(failure) = unchosen.publish(std::slice::from_ref(&first)).await {
+        assert!(failure.kind.is_retryable(), "{failure}");
+    }
+    publish(&unchosen, 0..1).await;
+    assert_eq!(topology.partitions(), 4);
+    drop(four);
+    let mut subscription = unchosen.subscribe(Stage::Inbound, 4);
+    arrived.take(&mut subscription, usize::from(CUSTOMERS) + 1).await;
+    subscription.close().await;
+    let queues = async || {
+        let server = Arc::clone(&server);
+        let list = move || server.ctl(&["list_queues", "--no-table-headers", "name"]);
+        let listed = tokio::task::spawn_blocking(list).await.unwrap().unwrap();
+        listed.lines().filter(|name| name.starts_with("resize.inbound.")).count()
+    };
+    assert_eq!(queues().await, 4);
+
+    // Another number that was chosen waits until it is free, and is followed then.
+    let eight = broker(&server, 8);
+    is_refused(&eight, "broker.partitions is 8 here but 4 is in force").await;
+    drop(unchosen);
+    is_up(&eight).await;
+    let (unchosen, topology) = by_default();
+    let mut subscription = unchosen.subscribe(Stage::Inbound, 4);
+    publish(&eight, 1..2).await;
+    arrived.take(&mut subscription, usize::from(CUSTOMERS)).await;
+    assert_eq!((topology.partitions(), queues().await), (8, 8));
+    subscription.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_installation_has_as_many_partitions_as_is_the_default() {
+    let server = server(Release::Usual).await;
+    let broker = RabbitMq::new(vec![server.url().into()], Topology::with_default_partitions("resize"));
+    is_up(&broker).await;
+    drop(broker);
+    is_up(&self::broker(&server, common::broker::DEFAULT_PARTITIONS)).await;
 }

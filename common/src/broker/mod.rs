@@ -30,7 +30,7 @@ pub use handler::{Decision, Handler, Outcome, Reason, RefusalRule, Settlement, S
 pub use heartbeats::{Rhythm, is_heartbeat};
 pub use progress::{Held, Progress, Pulse};
 pub use run::{RunOptions, run};
-pub use topology::{DELAY_STEPS, Stage, Topology, delay_step};
+pub use topology::{DEFAULT_PARTITIONS, DELAY_STEPS, Stage, Topology, delay_step};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +155,12 @@ pub trait Broker: Send + Sync + fmt::Debug {
         1
     }
 
+    /// How the partitions of `stage` stand that this process subscribed to; `None` where it did not, or they cannot be
+    /// sick one by one.
+    fn standing(&self, _stage: Stage) -> Option<Standing> {
+        None
+    }
+
     /// How much lies where.
     ///
     /// # Errors
@@ -166,6 +172,29 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// # Errors
     /// When a publish would fail now.
     async fn check(&self) -> Result<(), Failure>;
+}
+
+/// How the partitions of a stage stand, seen from a process that consumes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How many there are.
+    pub all: usize,
+    /// How many are not consumed yet, with nothing that speaks against it.
+    pub waiting: usize,
+    /// The queues that are sick, each with what is wrong.
+    pub sick: Vec<String>,
+}
+
+/// `7 of 8 partitions: sb.inbound.3 has no leader that answers`; three sick ones are named at most.
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { all, waiting, sick } = self;
+        write!(f, "{} of {all} partitions", all.saturating_sub(waiting + sick.len()))?;
+        for (number, queue) in sick.iter().take(3).enumerate() {
+            write!(f, "{}{queue}", if number == 0 { ": " } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// How many messages lie in the queues of each kind.

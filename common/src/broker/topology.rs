@@ -1,5 +1,7 @@
 //! Every queue and exchange name, in one place. ARCHITECTURE.md lists them too, and the tidy test compares.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ pub fn delay_step(delay: Duration) -> (&'static str, Duration) {
     let [shortest, ..] = DELAY_STEPS;
     DELAY_STEPS.into_iter().rfind(|(_, step)| *step <= delay).unwrap_or(shortest)
 }
+
+/// How many partitions each ordered stage has where neither the configuration nor the broker says otherwise: as few as keep
+/// some workers busy, because each costs every message's latency a little.
+pub const DEFAULT_PARTITIONS: u16 = 16;
 
 /// A queue that holds this many messages takes no more: neither memory nor disk must fill up behind a dead neighbour.
 pub(super) const MAX_LENGTH: u32 = 1_000_000;
@@ -56,8 +62,10 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
-    /// How many partitions each ordered stage has.
-    pub partitions: u16,
+    /// How many partitions each ordered stage has: one number for all clones.
+    partitions: Arc<AtomicU16>,
+    /// Whether an operator chose that number, so that another one in force is an obstacle.
+    is_chosen: bool,
     /// How many messages each partition takes before its publishers are refused, at least 1.
     pub max_length: u32,
 }
@@ -65,7 +73,32 @@ pub struct Topology {
 impl Topology {
     /// The names that start with `prefix`, with `partitions` (at least 1) queues for each ordered stage.
     pub fn new(prefix: impl Into<String>, partitions: u16) -> Self {
-        Self { prefix: prefix.into(), partitions: partitions.max(1), max_length: MAX_LENGTH }
+        let partitions = Arc::new(AtomicU16::new(partitions.max(1)));
+        Self { prefix: prefix.into(), partitions, is_chosen: true, max_length: MAX_LENGTH }
+    }
+
+    /// The same with [`DEFAULT_PARTITIONS`], or with as many as are in force: then that is this installation's number.
+    pub fn with_default_partitions(prefix: impl Into<String>) -> Self {
+        Self { is_chosen: false, ..Self::new(prefix, DEFAULT_PARTITIONS) }
+    }
+
+    /// How many partitions each ordered stage has. What was not chosen may be another number after each connect.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// Takes over `number`, which is in force, for all clones. `false` if an operator chose another one.
+    pub(super) fn adopt(&self, number: u16) -> bool {
+        if !self.is_chosen {
+            self.partitions.store(number.max(1), Ordering::Relaxed);
+        }
+        !self.is_chosen
+    }
+
+    /// The same names with another number, that of no clone.
+    pub(super) fn before(&self, partitions: u16) -> Self {
+        Self { partitions: Arc::new(AtomicU16::new(partitions)), ..self.clone() }
     }
 
     /// The same, but a partition takes only `max_length` (at least 1) messages, not a million.
@@ -78,7 +111,7 @@ impl Topology {
     #[must_use]
     pub fn partitions_of(&self, stage: Stage) -> u16 {
         match stage {
-            Stage::Inbound | Stage::Outbound => self.partitions,
+            Stage::Inbound | Stage::Outbound => self.partitions(),
             Stage::Receipts => 1,
         }
     }
@@ -129,6 +162,17 @@ impl Topology {
     #[must_use]
     pub fn dead_lock(&self) -> String {
         format!("{}.dead.lock", self.prefix)
+    }
+
+    /// The queue that `key` has at `exchange`, and what lies in it as metrics name it.
+    pub(super) fn queue_at(&self, exchange: &str, key: &str) -> (String, &'static str) {
+        let stage = Stage::ALL.into_iter().find(|stage| exchange == self.exchange(*stage));
+        match stage {
+            Some(stage) => (self.queue(stage, key.parse().unwrap_or_default()), stage.as_str()),
+            None if exchange == self.dead_exchange() => (format!("{exchange}.{key}"), "dead"),
+            None if exchange.is_empty() => (key.to_owned(), "probe"),
+            None => (exchange.to_owned(), "delayed"),
+        }
     }
 
     /// The queue of one that readiness checks publish to, bounded to one message.

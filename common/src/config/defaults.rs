@@ -37,7 +37,7 @@ impl Default for Config {
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { url: BrokerUrl::Embedded, prefix: "switchboard".to_owned(), partitions: 64, max_length: 1_000_000 }
+        Self { url: BrokerUrl::Embedded, prefix: "switchboard".to_owned(), partitions: None, max_length: 1_000_000 }
     }
 }
 

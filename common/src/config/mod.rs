@@ -146,8 +146,9 @@ pub struct BrokerConfig {
     pub url: BrokerUrl,
     /// All names start with it.
     pub prefix: String,
-    /// How many partitions each ordered stage has, 1 to 1024.
-    pub partitions: u16,
+    /// How many partitions each ordered stage has, 1 to 1024; `None` for as many as are in force, or else
+    /// [`crate::broker::DEFAULT_PARTITIONS`].
+    pub partitions: Option<u16>,
     /// How many messages a queue takes before its publishers must wait, 1 to 2,000,000,000: each partition of RabbitMQ, each
     /// whole stage of the embedded broker.
     pub max_length: u32,

@@ -5,6 +5,7 @@ use std::iter;
 
 use secrecy::ExposeSecret as _;
 
+use crate::broker::DEFAULT_PARTITIONS;
 use crate::integration::{AssistantSettings, Integration, ProviderSettings};
 
 use super::{BrokerConfig, BrokerUrl, Config, Problems, StoreUrl, address};
@@ -83,7 +84,11 @@ fn broker(config: &BrokerConfig) -> String {
         BrokerUrl::Embedded => "embedded".to_owned(),
         BrokerUrl::Amqp(nodes) => {
             let nodes: Vec<String> = nodes.iter().map(|node| address::masked(node.expose_secret())).collect();
-            format!("RabbitMQ at {}, {} partitions", nodes.join(", "), config.partitions)
+            let partitions = match config.partitions {
+                Some(partitions) => partitions.to_string(),
+                None => format!("{DEFAULT_PARTITIONS} (or as many as are in force)"),
+            };
+            format!("RabbitMQ at {}, {partitions} partitions", nodes.join(", "))
         }
     }
 }

@@ -49,7 +49,7 @@ fn broker(mut section: Section<'_>) -> BrokerConfig {
     let config = BrokerConfig {
         url: section.take("url").and_then(broker_url).unwrap_or(defaults.url),
         prefix: section.take("prefix").and_then(prefix).unwrap_or(defaults.prefix),
-        partitions: section.take("partitions").and_then(|e| e.integer(1..=1024)).unwrap_or(defaults.partitions),
+        partitions: section.take("partitions").and_then(|e| e.integer(1..=1024)),
         max_length: section
             .take("max_length")
             .and_then(|e| e.integer(1..=2_000_000_000))

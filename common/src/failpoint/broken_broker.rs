@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::armed::{Sabotage, is_broken};
-use crate::broker::{Broker, Delivery, Depths, Outgoing, Settler, Stage, Subscription};
+use crate::broker::{Broker, Delivery, Depths, Outgoing, Settler, Stage, Standing, Subscription};
 use crate::failure::Failure;
 
 /// One publish in so many is dropped.
@@ -45,6 +45,10 @@ impl Broker for Broken {
 
     fn partitions(&self, stage: Stage) -> u16 {
         self.inner.partitions(stage)
+    }
+
+    fn standing(&self, stage: Stage) -> Option<Standing> {
+        self.inner.standing(stage)
     }
 
     async fn depths(&self) -> Result<Depths, Failure> {

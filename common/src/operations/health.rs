@@ -110,7 +110,8 @@ impl Health {
         };
         let (broker, store) = tokio::join!(within_time("broker", self.broker.check()), store);
         let spool = self.intake.as_ref().map(|intake| intake.spool());
-        let stages: Vec<_> = self.stages.iter().map(|(stage, progress)| (*stage, at_work(progress))).collect();
+        let stages: Vec<_> =
+            self.stages.iter().map(|(stage, progress)| (*stage, self.at_work(*stage, progress))).collect();
         let is_ready = |role: Role| {
             let mut own = stages.iter().filter(|(stage, _)| role.works_on(*stage)).peekable();
             match (role, spool) {
@@ -128,6 +129,18 @@ impl Health {
         Checked { checks, roles }
     }
 
+    /// Whether messages move, every partition is consumed, and something comes out of each.
+    fn at_work(&self, stage: Stage, progress: &Progress) -> Result<(), String> {
+        let now = Instant::now();
+        if progress.is_stuck(now, STUCK_AFTER) {
+            return Err(stuck(progress));
+        }
+        match self.broker.standing(stage).filter(|standing| !standing.sick.is_empty()) {
+            Some(standing) => Err(standing.to_string()),
+            None => all_speak(progress, now),
+        }
+    }
+
     /// The stages that have been stuck for so long that only a new process can help, each with what is wrong.
     pub(super) fn dead_stages(&self) -> Vec<(&'static str, String)> {
         let (now, limit) = (Instant::now(), self.dead_after);
@@ -136,12 +149,8 @@ impl Health {
     }
 }
 
-/// Whether messages move, and come out of every partition.
-fn at_work(progress: &Progress) -> Result<(), String> {
-    let now = Instant::now();
-    if progress.is_stuck(now, STUCK_AFTER) {
-        return Err(stuck(progress));
-    }
+/// Whether messages come out of every partition.
+fn all_speak(progress: &Progress, now: Instant) -> Result<(), String> {
     let pulse = progress.pulse();
     let silent = pulse.iter().flat_map(|pulse| pulse.silent(now, STUCK_AFTER));
     let named = silent.map(|(partition, silence)| Silent(partition, silence)).collect::<Vec<_>>();

@@ -60,7 +60,7 @@ fn config(directory: &Path, broker: &str, prefix: &str) -> Config {
     if broker != "embedded" {
         config.broker.url = BrokerUrl::Amqp(vec![broker.into()]);
         config.broker.prefix = prefix.to_owned();
-        config.broker.partitions = 16;
+        config.broker.partitions = Some(16);
     }
     config
 }

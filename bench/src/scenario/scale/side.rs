@@ -18,7 +18,7 @@ use crate::tally::Tally;
 
 /// How many messages are looked at.
 const COUNTED: u64 = 5000;
-/// How many before them are not: more than a worker holds (64 partitions, 32 of each). What the sample before gave back
+/// How many before them are not: more than a worker holds (16 partitions, 32 of each). What the sample before gave back
 /// comes again, as suspects that cost two writes more, and with a short backlog it is less.
 const WARM: u64 = 2500;
 /// How long the last messages of a role that stopped may take to lie where they belong.

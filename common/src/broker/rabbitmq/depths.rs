@@ -9,7 +9,7 @@ use crate::broker::{DELAY_STEPS, Depths, Stage, Topology};
 use crate::failure::Failure;
 
 /// The depths of all queues of `topology`: waiting messages only, RabbitMQ does not tell the held ones here.
-pub(super) async fn count(connection: &Connection, topology: &Topology) -> Result<Depths, Failure> {
+pub(super) async fn all(connection: &Connection, topology: &Topology) -> Result<Depths, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let partitions = async |stage| {
         let mut sum = 0;
@@ -37,8 +37,14 @@ pub(super) async fn count(connection: &Connection, topology: &Topology) -> Resul
 
 /// How many messages wait in `queue`.
 pub(super) async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failure> {
+    Ok(u64::from(count(channel, queue).await?.0))
+}
+
+/// How many messages wait in `queue`, and how many consumers it has. RabbitMQ says 0 and 0 of one without a leader, and
+/// after a quarter of a second of one whose leader hangs.
+pub(super) async fn count(channel: &Channel, queue: &str) -> Result<(u32, u32), Failure> {
     let options = QueueDeclareOptions::durable().passive();
     let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
     let found = step(&format!("cannot count queue {queue}"), asking).await?;
-    Ok(u64::from(found.message_count()))
+    Ok((found.message_count(), found.consumer_count()))
 }

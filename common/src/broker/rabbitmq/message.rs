@@ -12,7 +12,7 @@ const PERSISTENT: u8 = 2;
 const MOST_DETAIL_CHARS: usize = 1000;
 
 /// An exchange and a routing key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Route {
     pub(super) exchange: String,
     pub(super) key: String,

@@ -12,9 +12,12 @@ mod failure;
 mod link;
 mod message;
 mod node;
+mod partition;
 mod partitions;
 mod publish;
 mod repartition;
+mod routes;
+mod standing;
 mod step;
 mod subscribe;
 mod version;
@@ -28,12 +31,13 @@ use uuid::Uuid;
 
 use super::Topology;
 use super::dead_letters::{DeadLetters, Walk};
-use super::{Broker, Depths, Outgoing, Stage, Subscription};
+use super::{Broker, Depths, Outgoing, Stage, Standing, Subscription};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use link::{Link, Purpose};
 use node::Nodes;
 use publish::Publisher;
+use standing::Standings;
 use walk::RabbitWalk;
 
 /// Durable queues on a RabbitMQ node or cluster, version 3.10 or later. Cheap to clone.
@@ -52,6 +56,9 @@ struct Shared {
     publisher: OnceLock<Arc<Publisher>>,
     replayer: OnceLock<Arc<Publisher>>,
     consuming: OnceLock<Link>,
+    /// How the partitions stand, of each stage in the order of [`Stage::ALL`].
+    standings: [Arc<Standings>; 3],
+    clock: Clock,
 }
 
 impl RabbitMq {
@@ -68,10 +75,17 @@ impl RabbitMq {
     /// A message [delayed](super::Destination::Delayed) for `d` waits for [`super::delay_step`] of `d`.
     #[must_use]
     pub fn new(urls: Vec<SecretString>, topology: Topology) -> Self {
+        Self::with_clock(urls, topology, Clock::system())
+    }
+
+    /// The same, with `clock` for what it writes into messages.
+    #[must_use]
+    pub fn with_clock(urls: Vec<SecretString>, topology: Topology, clock: Clock) -> Self {
         let consumer_id = Uuid::new_v4();
         let (publisher, replayer, consuming) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let nodes = Nodes::new(urls, consumer_id);
-        Self(Arc::new(Shared { nodes, topology, consumer_id, publisher, replayer, consuming }))
+        let standings = Stage::ALL.map(|stage| Arc::new(Standings::new(stage)));
+        Self(Arc::new(Shared { nodes, topology, consumer_id, publisher, replayer, consuming, standings, clock }))
     }
 
     fn publisher(&self) -> &Arc<Publisher> {
@@ -84,7 +98,16 @@ impl RabbitMq {
 
     fn publisher_for(&self, purpose: Purpose) -> Arc<Publisher> {
         let link = Link::start(self.0.nodes.clone(), self.0.topology.clone(), purpose);
-        Arc::new(Publisher::new(link, self.0.topology.clone(), Clock::system()))
+        Arc::new(Publisher::new(link, self.0.topology.clone(), self.0.clock.clone()))
+    }
+
+    fn standings(&self, stage: Stage) -> &Arc<Standings> {
+        let [inbound, outbound, receipts] = &self.0.standings;
+        match stage {
+            Stage::Inbound => inbound,
+            Stage::Outbound => outbound,
+            Stage::Receipts => receipts,
+        }
     }
 
     fn consuming(&self) -> &Link {
@@ -102,6 +125,8 @@ impl Broker for RabbitMq {
     fn subscribe(&self, stage: Stage, prefetch: u16) -> Box<dyn Subscription> {
         let consumer = subscribe::Consumer {
             link: self.consuming().clone(),
+            nodes: self.0.nodes.clone(),
+            standings: Arc::clone(self.standings(stage)),
             publisher: Arc::clone(self.publisher()),
             topology: self.0.topology.clone(),
             id: self.0.consumer_id,
@@ -113,6 +138,10 @@ impl Broker for RabbitMq {
 
     fn partitions(&self, stage: Stage) -> u16 {
         self.0.topology.partitions_of(stage)
+    }
+
+    fn standing(&self, stage: Stage) -> Option<Standing> {
+        self.standings(stage).sum()
     }
 
     async fn depths(&self) -> Result<Depths, Failure> {

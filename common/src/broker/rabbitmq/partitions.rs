@@ -31,24 +31,28 @@ impl Presence {
     }
 }
 
-/// Takes our place with the number of `topology`, which comes into force if none is yet.
-pub(super) async fn join(
-    connection: &Connection,
-    topology: &Topology,
-) -> Result<Result<Presence, OtherNumber>, Failure> {
+/// Puts the number of `topology` in force, unless another one is. Needs no leader of the queue.
+pub(super) async fn agree(connection: &Connection, topology: &Topology) -> Result<Result<(), OtherNumber>, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
-    if let Some(other) = put_in_force(&channel, topology).await? {
-        return Ok(Err(OtherNumber(other)));
-    }
+    Ok(put_in_force(&channel, topology).await?.map_or(Ok(()), |other| Err(OtherNumber(other))))
+}
+
+/// Takes our place among those who live with the number in force. Without a leader of the queue it takes the connection.
+pub(super) async fn take_place(connection: &Connection, topology: &Topology) -> Result<Presence, Failure> {
+    let channel = step("cannot open a channel", connection.create_channel()).await?;
     let name = topology.in_force();
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let consuming = channel.basic_consume(name.as_str().into(), "".into(), options, arguments);
     let consumer = step(&format!("cannot consume queue {name}"), consuming).await?;
-    // In this order: whoever changes the number locks first and looks for us after that, so one of us sees the other.
+    Ok(Presence { consumer, _channel: channel })
+}
+
+/// Fails while the number is being changed.
+pub(super) async fn refuse_change(connection: &Connection, topology: &Topology) -> Result<(), Failure> {
     if is_locked(connection, topology).await? {
         return Err(Failure::transient("the number of partitions is just being changed"));
     }
-    Ok(Ok(Presence { consumer, _channel: channel }))
+    Ok(())
 }
 
 /// Puts the number of `topology` in force, unless another one is: that one.

@@ -1,50 +1,62 @@
-//! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every call with a deadline.
+//! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every message
+//! with a deadline. What becomes of one queue is nothing to the others.
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
+use futures_util::future::{BoxFuture, MaybeDone, join_all, maybe_done};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::link::Link;
 use super::message::{Route, properties, route};
+use super::routes::{Answers, Owed, Routes, SLOW, Slot, Trouble, lock};
+use super::step::step;
 use super::{depths, failure};
 use crate::broker::{Depths, Outgoing, Topology};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::message::ConversationKey;
 
-/// How long a call may take: confirms stay away for as long as an outage or a memory alarm lasts.
+/// How long a call may take: confirms stay away for as long as an outage or a memory alarm lasts. And how much longer for
+/// each of its messages, which may all be of one conversation.
 const DEADLINE: Duration = Duration::from_secs(10);
+const EACH: Duration = Duration::from_millis(5);
+/// How long a check waits for the queue that is there for it, before it asks what became of other messages.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// A message that was confirmed this recently shows that the broker takes them.
+const RECENT: Duration = Duration::from_secs(30);
 /// How long a call waits for a connection that is away.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(1);
-/// How many messages may be unconfirmed at a time: more gains little and waits longer.
-const WINDOW: u32 = 100;
+/// How many messages may be unconfirmed at a time, those that are slow aside: more gains little and waits longer.
+const WINDOW: usize = 100;
 
-/// `messages` in waves of which each must be confirmed before the next one goes: a queue that is full refuses messages one
-/// by one, and may refuse a conversation's first and take its second. Published again, the first would come after it.
-fn waves(messages: Vec<Ready<'_>>) -> Vec<Vec<Ready<'_>>> {
-    let mut earlier: HashMap<(ConversationKey, String), usize> = HashMap::new();
-    let mut waves: Vec<Vec<_>> = Vec::new();
+/// `messages` in chains of which each message must be confirmed before the next one goes: a queue that is full refuses
+/// messages one by one, and may refuse a conversation's first and take its second. Published again, the first would come
+/// after it.
+fn chains(messages: Vec<Ready<'_>>) -> Vec<Vec<Ready<'_>>> {
+    let mut begun: HashMap<(ConversationKey, String), usize> = HashMap::new();
+    let mut chains: Vec<Vec<_>> = Vec::new();
     for message in messages {
-        let wave = message.key.map_or(0, |key| {
-            let sent = earlier.entry((key, message.route.exchange.clone())).or_default();
-            std::mem::replace(sent, *sent + 1)
-        });
-        if wave == waves.len() {
-            waves.push(Vec::new());
-        }
-        if let Some(wave) = waves.get_mut(wave) {
-            wave.push(message);
+        let new = chains.len();
+        let chain = message.key.map_or(new, |key| *begun.entry((key, message.route.exchange.clone())).or_insert(new));
+        match chains.get_mut(chain) {
+            Some(chain) => chain.push(message),
+            None => chains.push(vec![message]),
         }
     }
-    waves
+    chains
+}
+
+fn count_failure(queue: &'static str, trouble: Trouble) {
+    let kind = trouble.as_str();
+    metrics::counter!("switchboard_publish_failures_total", "queue" => queue, "kind" => kind).increment(1);
 }
 
 /// Publishes on one channel, which is opened again whenever it was lost.
@@ -53,13 +65,17 @@ pub(super) struct Publisher {
     link: Link,
     topology: Topology,
     clock: Clock,
+    routes: Routes,
     window: Semaphore,
     /// Held while messages are handed to lapin: it counts a message and queues it in two steps, so that two senders at
     /// once could each be given the other's confirm.
     turn: Mutex<()>,
-    channel: Mutex<Option<Channel>>,
+    slot: Slot,
     /// Held while a channel is opened, so that all who found none share the one.
     opening: tokio::sync::Mutex<()>,
+    began: Instant,
+    /// When a message was last confirmed, the checks' own aside: in ms after `began`, 0 for never.
+    confirmed_ms: AtomicU64,
 }
 
 /// A message on its way to the socket.
@@ -74,16 +90,56 @@ struct Ready<'a> {
     payload: &'a [u8],
 }
 
+/// Why a message is not known to be published.
+struct Unpublished {
+    trouble: Trouble,
+    failure: Failure,
+}
+
+impl Unpublished {
+    fn new(trouble: Trouble, failure: Failure) -> Self {
+        Self { trouble, failure }
+    }
+}
+
 impl Publisher {
     pub(super) fn new(link: Link, topology: Topology, clock: Clock) -> Self {
-        let window = Semaphore::new(WINDOW as usize);
-        let opening = tokio::sync::Mutex::default();
-        Self { link, topology, clock, window, turn: Mutex::default(), channel: Mutex::default(), opening }
+        Self {
+            link,
+            topology,
+            clock,
+            routes: Routes::default(),
+            window: Semaphore::new(WINDOW),
+            turn: Mutex::default(),
+            slot: Slot::default(),
+            opening: tokio::sync::Mutex::default(),
+            began: Instant::now(),
+            confirmed_ms: AtomicU64::default(),
+        }
     }
 
     /// See [`crate::broker::Broker::publish`].
     pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
-        self.in_time(self.publish_all(messages.iter().map(|message| self.ready(message)).collect())).await
+        let give_up_at = Instant::now() + DEADLINE + EACH.saturating_mul(messages.len().try_into().unwrap_or(u32::MAX));
+        // First: only a connection knows for certain how many partitions there are, and it lives with one number.
+        if let Err(failure) = self.connected(CONNECTION_PATIENCE).await {
+            messages.iter().for_each(|message| {
+                let Route { exchange, key } = route(&self.topology, message);
+                count_failure(self.topology.queue_at(&exchange, &key).1, Trouble::Away);
+            });
+            return Err(failure);
+        }
+        let publishing = chains(messages.iter().map(|message| self.ready(message)).collect()).into_iter().map(
+            async |chain: Vec<Ready<'_>>| {
+                for message in chain {
+                    self.publish_one(&message, give_up_at).await?;
+                    self.note_confirmed();
+                }
+                Ok(())
+            },
+        );
+        let published: Vec<Result<(), Unpublished>> = join_all(publishing).await;
+        published.into_iter().collect::<Result<(), _>>().map_err(|unpublished| unpublished.failure)
     }
 
     fn ready<'a>(&self, message: &'a Outgoing) -> Ready<'a> {
@@ -101,17 +157,35 @@ impl Publisher {
         connection.map(drop).ok_or_else(|| self.link.why_down())
     }
 
-    /// See [`crate::broker::Broker::check`].
+    /// Asks for missing queues to be declared again.
+    pub(super) fn redeclare(&self) {
+        self.link.redeclare();
+    }
+
+    /// See [`crate::broker::Broker::check`]. Should the queue for it be the sick one, other messages speak for the broker.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let route = Route { exchange: String::new(), key: self.topology.probe() };
         let probe = Ready { key: None, route, properties: BasicProperties::default(), payload: b"" };
-        self.in_time(self.publish_all(vec![probe])).await
+        match self.publish_one(&probe, Instant::now() + PROBE_DEADLINE).await {
+            Err(Unpublished { trouble, .. }) if trouble.of_queue().is_some() && self.confirmed_recently() => Ok(()),
+            checked => checked.map_err(|unpublished| unpublished.failure),
+        }
+    }
+
+    fn note_confirmed(&self) {
+        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.confirmed_ms.store(now_ms.max(1), Ordering::Relaxed);
+    }
+
+    fn confirmed_recently(&self) -> bool {
+        let at_ms = self.confirmed_ms.load(Ordering::Relaxed);
+        at_ms > 0 && self.began.elapsed() < Duration::from_millis(at_ms) + RECENT
     }
 
     /// See [`crate::broker::Broker::depths`].
     pub(super) async fn depths(&self) -> Result<Depths, Failure> {
-        let connection = self.connection().await?;
-        let counted = timeout(DEADLINE, depths::count(&connection, &self.topology)).await;
+        let connection = self.connection().await.map_err(|unpublished| unpublished.failure)?;
+        let counted = timeout(DEADLINE, depths::all(&connection, &self.topology)).await;
         let counted = counted.unwrap_or_else(|_| Err(Failure::transient("the broker did not count in time")));
         if counted.is_err() {
             self.link.redeclare();
@@ -119,69 +193,125 @@ impl Publisher {
         counted
     }
 
-    async fn in_time(&self, publishing: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        timeout(DEADLINE, publishing).await.unwrap_or_else(|_| {
-            // Its confirms may never come; a fresh channel starts a fresh count.
-            self.slot().take();
-            Err(Failure::unknown("the broker did not confirm in time"))
-        })
-    }
-
-    async fn publish_all(&self, messages: Vec<Ready<'_>>) -> Result<(), Failure> {
-        let connection = self.connection().await?;
-        for wave in waves(messages) {
-            self.publish_wave(&connection, &wave).await?;
-        }
-        Ok(())
-    }
-
-    async fn publish_wave(&self, connection: &Connection, wave: &[Ready<'_>]) -> Result<(), Failure> {
-        for batch in wave.chunks(WINDOW as usize) {
-            let size = u32::try_from(batch.len()).unwrap_or(WINDOW);
-            // All permits at once, so that two calls cannot wait for each other's.
-            let closed = |_| Failure::transient("the publisher is closed");
-            let _permits = self.window.acquire_many(size).await.map_err(closed)?;
-            // Until the last confirm, so that a channel whose place was taken over stays open for it.
-            let channel = self.channel(connection).await?;
-            let mut result = Ok(());
-            for mut sending in self.hand_over(&channel, batch) {
-                (&mut sending).await;
-                let sent = Pin::new(&mut sending).take_output();
-                result = result.and(self.confirmed(sent).await);
+    /// Publishes `message`, and notes what is wrong where that fails.
+    async fn publish_one(&self, message: &Ready<'_>, give_up_at: Instant) -> Result<(), Unpublished> {
+        let answers = self.routes.of(&self.topology, &message.route);
+        let publishing = timeout_at(give_up_at, self.confirmed(message, &answers)).await;
+        let published = publishing.unwrap_or_else(|_| {
+            let failure = format!("the queue {} did not confirm in time", answers.queue);
+            Err(Unpublished::new(Trouble::Hangs, Failure::unknown(failure)))
+        });
+        match &published {
+            Ok(()) => answers.confirmed(Instant::now()),
+            Err(Unpublished { trouble, .. }) => {
+                answers.has(*trouble, Instant::now());
+                count_failure(answers.kind, *trouble);
             }
-            result?;
         }
-        Ok(())
+        published
     }
 
-    async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+    async fn confirmed(&self, message: &Ready<'_>, answers: &Arc<Answers>) -> Result<(), Unpublished> {
+        let hanging = |failure| Unpublished::new(Trouble::Hangs, failure);
+        let connection = self.connection().await?;
+        answers.refuse_while_hanging(Instant::now()).map_err(hanging)?;
+        let closed = |_| Unpublished::new(Trouble::Lost, Failure::transient("the publisher is closed"));
+        let place = Arc::clone(&answers.places).acquire_owned().await.map_err(closed)?;
+        answers.refuse_while_hanging(Instant::now()).map_err(hanging)?;
+        let mut in_window = Some(self.window.acquire().await.map_err(closed)?);
+        // Until the confirm, so that a channel whose place was taken over stays open for it.
+        let channel = self.channel(&connection).await?;
+        let mut sending = self.hand_over(&channel, message);
+        (&mut sending).await;
+        let confirm = match Pin::new(&mut sending).take_output() {
+            Some(Ok(confirm)) => confirm,
+            Some(Err(error)) => return Err(self.lost(&error)),
+            None => return Err(Unpublished::new(Trouble::Lost, Failure::unknown("the message was not written"))),
+        };
+        let slot = Arc::clone(&self.slot);
+        let mut owed = Owed::new(confirm, (Arc::clone(answers), place), (channel.clone(), slot));
+        let confirmation = match timeout(SLOW, &mut owed).await {
+            Ok(confirmation) => confirmation,
+            Err(_) => {
+                // Others need not wait for what is slow.
+                in_window = None;
+                owed.await
+            }
+        };
+        drop(in_window);
+        match confirmation {
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            // Taken, and dropped at once: no queue is bound. RabbitMQ acknowledges that too.
+            Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+                self.link.redeclare();
+                let to = format!("{} {}", returned.exchange, returned.routing_key);
+                let failure = Failure::transient(format!("the broker has no queue for {to}"));
+                Err(Unpublished::new(Trouble::NoQueue, failure.with_code(returned.reply_code.to_string())))
+            }
+            Ok(Confirmation::Nack(None)) => Err(self.refused(&connection, answers).await),
+            Ok(Confirmation::NotRequested) => {
+                Err(Unpublished::new(Trouble::Lost, Failure::unknown("the channel does not confirm")))
+            }
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// Why a queue refused a message, as far as RabbitMQ tells: it counts nothing in one that has no leader.
+    async fn refused(&self, connection: &Connection, answers: &Answers) -> Unpublished {
+        let trouble = match answers.known() {
+            Some(trouble) => trouble,
+            None => {
+                let counting = async {
+                    let channel = step("cannot open a channel", connection.create_channel()).await?;
+                    depths::count(&channel, &answers.queue).await
+                };
+                let trouble = match counting.await {
+                    Ok((0, 0)) | Err(_) => Trouble::NoLeader,
+                    Ok(_) => Trouble::Full,
+                };
+                answers.knows(trouble);
+                trouble
+            }
+        };
+        let what = trouble.of_queue().unwrap_or_default();
+        Unpublished::new(trouble, Failure::transient(format!("the queue {} {what}", answers.queue)))
+    }
+
+    fn lost(&self, error: &lapin::Error) -> Unpublished {
+        if failure::is_not_found(error) {
+            self.link.redeclare();
+            return Unpublished::new(Trouble::NoQueue, failure::of_publish(error));
+        }
+        Unpublished::new(Trouble::Lost, failure::of_publish(error))
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Unpublished> {
         let connection = timeout(CONNECTION_PATIENCE, self.link.up()).await.ok().flatten();
-        let connection = connection.ok_or_else(|| self.link.why_down())?;
+        let connection = connection.ok_or_else(|| Unpublished::new(Trouble::Away, self.link.why_down()))?;
         if connection.status().blocked() {
-            return Err(Failure::transient("the broker takes no messages: it is short of memory or disk"));
+            let failure = Failure::transient("the broker takes no messages: it is short of memory or disk");
+            return Err(Unpublished::new(Trouble::Blocked, failure));
         }
         Ok(connection)
     }
 
-    /// Hands `batch` to lapin in its order, and waits for nothing: so whatever is published at the same time leaves in one
-    /// write. lapin queues a message when the future that publishes it is polled for the first time.
-    fn hand_over<'a>(&self, channel: &'a Channel, batch: &'a [Ready<'_>]) -> Vec<Sending<'a>> {
+    /// Hands `message` to lapin, and waits for nothing: so whatever is published at the same time leaves in one write. lapin
+    /// queues a message when the future that publishes it is polled for the first time.
+    fn hand_over<'a>(&self, channel: &'a Channel, message: &'a Ready<'_>) -> Sending<'a> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let Ready { key: _, route: Route { exchange, key }, properties, payload } = message;
+        let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let queued = |Ready { key: _, route: Route { exchange, key }, properties, payload }: &'a Ready<'_>| {
-            let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
-            let publishing = channel.basic_publish(exchange, key, options, payload, properties.clone());
-            let mut sending: Sending<'_> = maybe_done(publishing.boxed());
-            // Not yet written, most likely: that is waited for with the confirm.
-            let _written = (&mut sending).now_or_never();
-            sending
-        };
-        batch.iter().map(queued).collect()
+        let publishing = channel.basic_publish(exchange, key, options, payload, properties.clone());
+        let mut sending: Sending<'_> = maybe_done(publishing.boxed());
+        // Not yet written, most likely: that is waited for with the confirm.
+        let _written = (&mut sending).now_or_never();
+        sending
     }
 
     /// The confirming channel; a new one when the old one or its connection was lost.
-    async fn channel(&self, connection: &Connection) -> Result<Channel, Failure> {
-        let usable = || self.slot().clone().filter(|channel| channel.status().connected());
+    async fn channel(&self, connection: &Connection) -> Result<Channel, Unpublished> {
+        let usable = || lock(&self.slot).clone().filter(|channel| channel.status().connected());
         if let Some(channel) = usable() {
             return Ok(channel);
         }
@@ -189,43 +319,11 @@ impl Publisher {
         if let Some(channel) = usable() {
             return Ok(channel);
         }
-        let unopened = |error| failure::of_setup("cannot open a channel", &error);
+        let unopened = |error| Unpublished::new(Trouble::Lost, failure::of_setup("cannot open a channel", &error));
         let channel = connection.create_channel().await.map_err(unopened)?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unopened)?;
-        *self.slot() = Some(channel.clone());
+        *lock(&self.slot) = Some(channel.clone());
         Ok(channel)
-    }
-
-    async fn confirmed(&self, sent: Option<lapin::Result<PublisherConfirm>>) -> Result<(), Failure> {
-        let confirm = match sent {
-            Some(Ok(confirm)) => confirm,
-            Some(Err(error)) => return Err(self.failed(&error)),
-            None => return Err(Failure::unknown("the message was not written")),
-        };
-        match confirm.await {
-            Ok(Confirmation::Ack(None)) => Ok(()),
-            // Taken, and dropped at once: no queue is bound. RabbitMQ acknowledges that too.
-            Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
-                self.link.redeclare();
-                let to = format!("{} {}", returned.exchange, returned.routing_key);
-                Err(Failure::transient(format!("the broker has no queue for {to}"))
-                    .with_code(returned.reply_code.to_string()))
-            }
-            Ok(Confirmation::Nack(None)) => Err(Failure::transient("the queue is full")),
-            Ok(Confirmation::NotRequested) => Err(Failure::unknown("the channel does not confirm")),
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    fn failed(&self, error: &lapin::Error) -> Failure {
-        if failure::is_not_found(error) {
-            self.link.redeclare();
-        }
-        failure::of_publish(error)
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Channel>> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,7 +334,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn g4_each_message_of_a_conversation_waits_for_the_one_before(keys in prop::collection::vec(0_u8..4, 0..40)) {
+        fn g4_each_message_of_a_conversation_waits_for_the_one_before_and_for_no_other(keys in prop::collection::vec(0_u8..4, 0..40)) {
             let ready = |(payload, key): (&'static [u8], &u8)| Ready {
                 key: (*key > 0).then(|| ConversationKey::from_hex(&format!("{key:032x}")).unwrap()),
                 route: Route { exchange: "e".to_owned(), key: "0".to_owned() },
@@ -244,16 +342,15 @@ mod tests {
                 payload,
             };
             let number = |index: usize| -> &'static [u8] { &[0; 40][..index] };
-            let waves = waves(keys.iter().enumerate().map(|(index, key)| ready((number(index), key))).collect());
-            prop_assert_eq!(waves.iter().map(Vec::len).sum::<usize>(), keys.len());
-            let mut last = HashMap::new();
-            for wave in &waves {
-                let mut in_wave = std::collections::HashSet::new();
-                for message in wave {
-                    if let Some(key) = message.key {
-                        prop_assert!(in_wave.insert(key));
-                        prop_assert!(last.insert(key, message.payload.len()) < Some(message.payload.len()));
-                    }
+            let chains = chains(keys.iter().enumerate().map(|(index, key)| ready((number(index), key))).collect());
+            prop_assert_eq!(chains.iter().map(Vec::len).sum::<usize>(), keys.len());
+            let mut keys = std::collections::HashSet::new();
+            for chain in &chains {
+                prop_assert!(chain.iter().all(|message| message.key == chain[0].key));
+                prop_assert!(chain.is_sorted_by_key(|message| message.payload.len()));
+                match chain[0].key {
+                    Some(key) => prop_assert!(keys.insert(key)),
+                    None => prop_assert_eq!(chain.len(), 1),
                 }
             }
         }

@@ -10,6 +10,7 @@ use lapin::options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOption
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 
+use super::depths::count;
 use super::step::{answer, step};
 use super::{declare, failure, partitions};
 use crate::broker::{DELAY_STEPS, Stage, Topology};
@@ -23,10 +24,9 @@ const PARTITIONED: [Stage; 2] = [Stage::Inbound, Stage::Outbound];
 
 /// Puts the number of `topology` in force instead of `old`. Fails with what stands against it, and changes nothing then.
 pub(super) async fn change(connection: &Connection, topology: &Topology, old: u16) -> Result<(), Failure> {
-    let mut before = topology.clone();
-    before.partitions = old;
+    let before = topology.before(old);
     let refusal = |obstacle: Obstacle| {
-        let new = topology.partitions;
+        let new = topology.partitions();
         Failure::misconfigured(format!("broker.partitions is {new} here but {old} is in force, and {obstacle}"))
     };
     // Cheap looks first: they disturb nobody who lives with the number.
@@ -81,16 +81,9 @@ async fn look(channel: &Channel, before: &Topology, ours: u32) -> Result<Result<
 
 /// The queues whose messages bear a partition's number, by what lies in them.
 fn queues(before: &Topology) -> [(&'static str, Vec<String>); 3] {
-    let of = |stage| (0..before.partitions).map(move |partition| before.queue(stage, partition)).collect();
+    let of = |stage| (0..before.partitions()).map(move |partition| before.queue(stage, partition)).collect();
     let delays = PARTITIONED.iter().flat_map(|stage| DELAY_STEPS.map(|(step, _)| before.delay(*stage, step)));
     [("inbound", of(Stage::Inbound)), ("outbound", of(Stage::Outbound)), ("parked", delays.collect())]
-}
-
-async fn count(channel: &Channel, queue: &str) -> Result<(u32, u32), Failure> {
-    let options = QueueDeclareOptions::durable().passive();
-    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
-    let found = step(&format!("cannot count queue {queue}"), asking).await?;
-    Ok((found.message_count(), found.consumer_count()))
 }
 
 async fn lock(channel: &Channel, topology: &Topology) -> Result<(), Failure> {
@@ -135,11 +128,11 @@ async fn replace(channel: &Channel, before: &Topology, topology: &Topology) -> R
         return Err(Failure::transient(format!("somebody else has just put {other} partitions in force")));
     }
     for stage in PARTITIONED {
-        for partition in topology.partitions..before.partitions {
+        for partition in topology.partitions()..before.partitions() {
             delete(channel, &before.queue(stage, partition)).await?;
         }
     }
-    tracing::info!(before = before.partitions, now = topology.partitions, "the number of partitions was changed");
+    tracing::info!(before = before.partitions(), now = topology.partitions(), "the number of partitions was changed");
     Ok(())
 }
 

@@ -1,40 +1,40 @@
-//! Consumes the partitions of a stage, through every loss.
-//!
-//! A subscription stops by closing its channel: the broker then puts what was unsettled back in front, in order. It never
-//! cancels a consumer, and never drops lapin's `Consumer` before the channel is closed, because that cancels too: after a
-//! cancel the next consumer starts while the unsettled messages are still here.
+//! Consumes the partitions of a stage, each for itself, and looks now and then whether they have leaders.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
-use lapin::Channel;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use futures_util::future::join_all;
+use lapin::{Channel, Connection};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::declare;
-use super::delivery::{RabbitSubscription, Settle, Taken};
+use super::delivery::{RabbitSubscription, Taken};
+use super::depths;
 use super::link::Link;
-use super::message::redeliveries;
+use super::node::Nodes;
+use super::partition::Partition;
 use super::publish::Publisher;
+use super::standing::Standings;
 use super::step::step;
 use crate::broker::{Stage, Subscription, Topology};
 use crate::failure::Failure;
-use crate::retry::RetryPolicy;
 
-/// How long a channel may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often each partition is asked whether it has a leader. A queue whose leader is lost keeps its consumers and tells
+/// them nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the first attempts wait for the queues to be declared, by the connection that publishes.
+const DECLARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is consumed, and how.
 pub(super) struct Consumer {
     pub(super) link: Link,
+    pub(super) nodes: Nodes,
     pub(super) publisher: Arc<Publisher>,
     pub(super) topology: Topology,
+    pub(super) standings: Arc<Standings>,
     pub(super) id: Uuid,
     pub(super) stage: Stage,
     pub(super) prefetch: u16,
@@ -50,134 +50,64 @@ impl Consumer {
         RabbitSubscription { deliveries, stop: stop.drop_guard(), task }
     }
 
+    fn queues(&self) -> impl Iterator<Item = (u16, String)> {
+        (0..self.topology.partitions_of(self.stage)).map(|number| (number, self.topology.queue(self.stage, number)))
+    }
+
     async fn run(self, deliveries: mpsc::UnboundedSender<Taken>, stop: CancellationToken) {
-        let mut backoff = RetryPolicy::NEAR.start();
-        let mut logged = String::new();
-        while !stop.is_cancelled() {
-            let Some(Some(connection)) = stop.run_until_cancelled(self.link.up()).await else { return };
-            let opened = stop.run_until_cancelled(step("cannot open a channel", connection.create_channel())).await;
-            let why = match opened {
-                None => return,
-                Some(Err(failure)) => failure.to_string(),
-                Some(Ok(channel)) => {
-                    let mut open = Open { channel, consumers: Vec::new() };
-                    let consumes = || {
-                        backoff.reset();
-                        logged.clear();
-                    };
-                    let working = async {
-                        tokio::select! {
-                            why = self.work(&mut open, &deliveries, consumes) => why,
-                            () = self.link.gives_up(&connection) => "its connection was given up".to_owned(),
-                        }
-                    };
-                    let ended = stop.run_until_cancelled(working).await;
-                    open.close().await;
-                    let Some(why) = ended else { return };
-                    why
-                }
+        self.standings.begin(self.queues().map(|(_, queue)| queue));
+        let _declared = stop.run_until_cancelled(self.publisher.connected(DECLARED_WITHIN)).await;
+        // Only a connection knows for certain how many there are. Should that change, they begin anew.
+        while stop.run_until_cancelled(self.link.up()).await.flatten().map(drop).is_some() {
+            let round = stop.child_token();
+            self.standings.begin(self.queues().map(|(_, queue)| queue));
+            let all = self.topology.partitions_of(self.stage);
+            let consuming = self.queues().map(|(number, queue)| {
+                Partition { consumer: &self, number, all, queue }.run(deliveries.clone(), round.clone())
+            });
+            let looking = round.run_until_cancelled(self.look());
+            let (_all, _never) = tokio::join!(join_all(consuming), looking);
+        }
+        self.standings.begin(None);
+    }
+
+    async fn look(&self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let Some(connection) = self.link.up().await else { return };
+            if let Err(failure) = self.look_on(&connection).await {
+                tracing::debug!(stage = self.stage.as_str(), %failure, "the partitions cannot be looked at");
+            }
+        }
+    }
+
+    /// Asks each partition how many consumers it has. One without a leader counts 0, also while we consume it.
+    async fn look_on(&self, connection: &Connection) -> Result<(), Failure> {
+        let mut channel: Option<Channel> = None;
+        for (number, queue) in self.queues() {
+            let asked = match channel.take() {
+                Some(channel) => channel,
+                None => step("cannot open a channel", connection.create_channel()).await?,
             };
-            if why != logged {
-                tracing::warn!(stage = self.stage.as_str(), "consuming begins again: {why}");
-                logged = why;
+            // One that was deleted costs the channel; its consumer hears of it anyway.
+            if let Ok((_, consumers)) = depths::count(&asked, &queue).await {
+                self.standings.has_leader(number, consumers > 0);
+                channel = Some(asked);
             }
-            let pause = tokio::time::sleep(backoff.next_delay(None));
-            let _stopped = stop.run_until_cancelled(pause).await;
         }
-    }
-
-    /// Consumes on the channel of `open` until that ends, and tells why it did.
-    async fn work(
-        &self,
-        open: &mut Open,
-        deliveries: &mpsc::UnboundedSender<Taken>,
-        consumes: impl FnOnce(),
-    ) -> String {
-        match self.consume(open).await {
-            Ok(()) => {
-                consumes();
-                pump(open, &self.publisher, deliveries).await
-            }
-            Err(failure) => failure.to_string(),
+        match channel {
+            Some(channel) => step("cannot close a channel", channel.close(200, "done".into())).await,
+            None => Ok(()),
         }
-    }
-
-    async fn consume(&self, open: &mut Open) -> Result<(), Failure> {
-        declare::stage(&open.channel, &self.topology, self.stage).await?;
-        // Per consumer, not per channel: https://www.rabbitmq.com/docs/consumer-prefetch.
-        let prefetching = open.channel.basic_qos(self.prefetch, BasicQosOptions::default());
-        step("cannot set the prefetch", prefetching).await?;
-        for partition in 0..self.topology.partitions_of(self.stage) {
-            let queue = self.topology.queue(self.stage, partition);
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-priority".into(), AMQPValue::LongLongInt(priority(self.id, &queue)));
-            let options = BasicConsumeOptions::default();
-            let consuming = open.channel.basic_consume(queue.as_str().into(), "".into(), options, arguments);
-            open.consumers.push(step(&format!("cannot consume queue {queue}"), consuming).await?);
-        }
-        Ok(())
     }
 }
 
 /// This process's rank among the consumers of `queue`. The broker hands each queue to the highest, and as everybody draws
 /// a number of their own for every queue, the queues spread evenly with nothing to coordinate (rendezvous hashing).
-fn priority(id: Uuid, queue: &str) -> i64 {
+pub(super) fn priority(id: Uuid, queue: &str) -> i64 {
     let digest = Sha256::new().chain_update(id.as_bytes()).chain_update(queue.as_bytes()).finalize();
     let [a, b, c, d, ..]: [u8; 32] = digest.into();
     i64::from(u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff)
-}
-
-/// A channel with its consumers.
-struct Open {
-    channel: Channel,
-    consumers: Vec<lapin::Consumer>,
-}
-
-impl Open {
-    async fn close(self) {
-        if self.channel.status().connected() {
-            let closed = timeout(CLOSE_TIMEOUT, self.channel.close(200, "done".into())).await;
-            if !matches!(closed, Ok(Ok(()))) {
-                tracing::debug!("a channel was lost while it was being closed");
-            }
-        }
-        drop(self.consumers);
-    }
-}
-
-/// Hands deliveries on until a consumer ends, and tells why it did. Each partition's stay in order.
-async fn pump(open: &Open, publisher: &Arc<Publisher>, deliveries: &mpsc::UnboundedSender<Taken>) -> String {
-    // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
-    let streams = open.consumers.iter().map(|consumer| consumer.clone().map(Some).chain(stream::iter([None])));
-    let mut merged = stream::select_all(streams);
-    let (channel, ended) = (Arc::new(open.channel.clone()), CancellationToken::new());
-    let _ended = ended.clone().drop_guard();
-    loop {
-        let taken = match ended.run_until_cancelled(merged.next()).await {
-            None => return "acknowledgements do not leave".to_owned(),
-            Some(Some(Some(taken))) => taken,
-            Some(_) => return "the broker ended a consumer".to_owned(),
-        };
-        match taken {
-            Ok(delivery) => {
-                let taken = Taken {
-                    redeliveries: redeliveries(&delivery.properties, delivery.redelivered),
-                    payload: delivery.data.into(),
-                    settler: Settle {
-                        acker: delivery.acker,
-                        channel: Arc::clone(&channel),
-                        tag: delivery.delivery_tag,
-                        publisher: Arc::clone(publisher),
-                        ended: ended.clone(),
-                    },
-                };
-                if deliveries.send(taken).is_err() {
-                    return "nobody takes deliveries any more".to_owned();
-                }
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,271 @@
+//! How the queues that we publish to answer: how many messages each may owe a confirm, which one hangs, and what is wrong
+//! with one that refuses.
+//!
+//! RabbitMQ stops reading from a channel of which one queue owes 32 confirms, and from the whole connection after some
+//! hundred messages more (3.10.8 and 4.3.6). So no queue may come that far, and one that hangs is left alone until it
+//! has confirmed what it owes.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lapin::{Channel, Confirmation, PublisherConfirm};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::message::Route;
+use crate::broker::Topology;
+use crate::failure::Failure;
+use crate::retry::{Backoff, RetryPolicy};
+
+/// How many messages may be unconfirmed at a time in one queue.
+const MOST_OWED: usize = 30;
+/// What is given up after this long makes a queue one that hangs. An ordinary confirm takes milliseconds, and an election
+/// about a second.
+pub(super) const SLOW: Duration = Duration::from_secs(1);
+/// How long a queue that hangs is left alone at most. Then the channel is given up for it, which RabbitMQ may keep.
+const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(30), max: Duration::from_secs(600) };
+/// A queue that was sick is well once it has confirmed and refused nothing for this long.
+const WELL_AFTER: Duration = Duration::from_secs(5);
+/// How long what was found out about a queue that refuses is taken for true.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// What keeps a message from being published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// There is no connection.
+    Away,
+    /// The broker is short of memory or disk.
+    Blocked,
+    /// The connection or channel was lost before the confirm.
+    Lost,
+    /// The queue holds as much as it may.
+    Full,
+    /// The queue refuses, and has no leader as far as RabbitMQ tells.
+    NoLeader,
+    /// The queue does not confirm.
+    Hangs,
+    /// There is no such queue.
+    NoQueue,
+}
+
+impl Trouble {
+    /// Its name in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Blocked => "blocked",
+            Self::Lost => "lost",
+            Self::Full => "full",
+            Self::NoLeader => "no_leader",
+            Self::Hangs => "unconfirmed",
+            Self::NoQueue => "no_queue",
+        }
+    }
+
+    /// What it says about the queue itself; `None` where the queue has no part in it.
+    pub(super) fn of_queue(self) -> Option<&'static str> {
+        match self {
+            Self::Away | Self::Blocked | Self::Lost => None,
+            Self::Full => Some("is full"),
+            Self::NoLeader => Some("refuses messages: it has no leader"),
+            Self::Hangs => Some("does not confirm messages"),
+            Self::NoQueue => Some("is missing"),
+        }
+    }
+}
+
+/// All queues that were published to.
+#[derive(Debug, Default)]
+pub(super) struct Routes(Mutex<HashMap<Route, Arc<Answers>>>);
+
+impl Routes {
+    pub(super) fn of(&self, topology: &Topology, route: &Route) -> Arc<Answers> {
+        let mut known = lock(&self.0);
+        if let Some(answers) = known.get(route) {
+            return Arc::clone(answers);
+        }
+        let (queue, kind) = topology.queue_at(&route.exchange, &route.key);
+        let answers = Arc::new(Answers::new(queue, kind));
+        known.insert(route.clone(), Arc::clone(&answers));
+        answers
+    }
+}
+
+/// How one queue answers.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) queue: String,
+    /// What lies in it, as metrics name it.
+    pub(super) kind: &'static str,
+    pub(super) places: Arc<Semaphore>,
+    is_sick: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    trouble: Option<(Trouble, Instant)>,
+    known: Option<(Trouble, Instant)>,
+    /// Since when it hangs.
+    hangs_since: Option<Instant>,
+    left_alone: Backoff,
+}
+
+impl Answers {
+    fn new(queue: String, kind: &'static str) -> Self {
+        let left_alone = LEFT_ALONE.start();
+        let state = State { trouble: None, known: None, hangs_since: None, left_alone };
+        let (places, is_sick) = (Arc::new(Semaphore::new(MOST_OWED)), AtomicBool::new(false));
+        Self { queue, kind, places, is_sick, state: Mutex::new(state) }
+    }
+
+    /// Fails at once while the queue hangs: another message would only be owed too.
+    pub(super) fn refuse_while_hanging(&self, now: Instant) -> Result<(), Failure> {
+        if !self.is_sick.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(since) = lock(&self.state).hangs_since else { return Ok(()) };
+        let seconds = now.saturating_duration_since(since).as_secs();
+        Err(Failure::transient(format!("the queue {} has not confirmed a message for {seconds} s", self.queue)))
+    }
+
+    /// Notes that it confirmed a message.
+    pub(super) fn confirmed(&self, now: Instant) {
+        if !self.is_sick.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = lock(&self.state);
+        if state.hangs_since.take().is_some() {
+            state.left_alone.reset();
+        }
+        if state.trouble.is_some_and(|(_, at)| now.saturating_duration_since(at) >= WELL_AFTER) {
+            state.trouble = None;
+            self.is_sick.store(false, Ordering::Relaxed);
+            tracing::info!(queue = self.queue, "a queue takes messages again");
+        }
+    }
+
+    /// Notes what is wrong, and tells it once.
+    pub(super) fn has(&self, trouble: Trouble, now: Instant) {
+        let Some(what) = trouble.of_queue() else { return };
+        let before = lock(&self.state).trouble.replace((trouble, now));
+        self.is_sick.store(true, Ordering::Relaxed);
+        if before.is_none_or(|(before, _)| before != trouble) {
+            tracing::warn!(queue = self.queue, trouble = trouble.as_str(), "a queue {what}");
+        }
+    }
+
+    /// What was found out about it a moment ago.
+    pub(super) fn known(&self) -> Option<Trouble> {
+        lock(&self.state).known.filter(|(_, at)| at.elapsed() < KNOWN_FOR).map(|(trouble, _)| trouble)
+    }
+
+    pub(super) fn knows(&self, trouble: Trouble) {
+        lock(&self.state).known = Some((trouble, Instant::now()));
+    }
+
+    /// Begins to hang, unless it does already; returns until when it is left alone.
+    fn hang(&self, since: Instant, now: Instant) -> Instant {
+        self.has(Trouble::Hangs, now);
+        let mut state = lock(&self.state);
+        state.hangs_since.get_or_insert(since);
+        now + state.left_alone.next_delay(None)
+    }
+
+    fn hangs_no_more(&self) {
+        lock(&self.state).hangs_since = None;
+    }
+}
+
+/// The channel that all publish on, to be replaced by whoever finds it lost.
+pub(super) type Slot = Arc<Mutex<Option<Channel>>>;
+
+/// A message that is not confirmed yet. Given up when it is slow, its queue hangs until it is confirmed after all.
+pub(super) struct Owed {
+    confirm: Option<PublisherConfirm>,
+    since: Instant,
+    answers: Arc<Answers>,
+    _place: OwnedSemaphorePermit,
+    channel: Channel,
+    slot: Slot,
+}
+
+impl Owed {
+    pub(super) fn new(
+        confirm: PublisherConfirm,
+        (answers, place): (Arc<Answers>, OwnedSemaphorePermit),
+        (channel, slot): (Channel, Slot),
+    ) -> Self {
+        Self { confirm: Some(confirm), since: Instant::now(), answers, _place: place, channel, slot }
+    }
+}
+
+impl Future for Owed {
+    type Output = lapin::Result<Confirmation>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(confirm) = &mut self.confirm else { return Poll::Pending };
+        let confirmed = std::task::ready!(Pin::new(confirm).poll(context));
+        self.confirm = None;
+        Poll::Ready(confirmed)
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let is_slow = self.since.elapsed() >= SLOW && self.channel.status().connected();
+        let (Some(confirm), true, Ok(runtime)) = (self.confirm.take(), is_slow, tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let until = self.answers.hang(self.since, Instant::now());
+        let answers = Arc::clone(&self.answers);
+        let (channel, slot) = (self.channel.clone(), Arc::clone(&self.slot));
+        runtime.spawn(async move {
+            match timeout_at(until, confirm).await {
+                Ok(Ok(Confirmation::Ack(_))) => answers.confirmed(Instant::now()),
+                Ok(_) => answers.hangs_no_more(),
+                Err(_) => {
+                    // It may be well and the confirm lost: tried again, on a channel where it owes nothing.
+                    let ours = lock(&slot).take_if(|now| now.id() == channel.id());
+                    drop((ours, channel));
+                    answers.hangs_no_more();
+                }
+            }
+        });
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b1_a_queue_that_hangs_refuses_until_it_confirms_and_is_well_after_a_while() {
+        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound");
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        answers.refuse_while_hanging(began).unwrap();
+        let until = answers.hang(began, after(1));
+        assert!((15..=31).contains(&until.duration_since(began).as_secs()));
+        let refusal = answers.refuse_while_hanging(after(7)).unwrap_err().to_string();
+        assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 7 s");
+        let is_sick = || answers.is_sick.load(Ordering::Relaxed);
+        answers.confirmed(after(8));
+        answers.refuse_while_hanging(after(8)).unwrap();
+        assert!(!is_sick());
+        answers.has(Trouble::Full, after(8));
+        answers.confirmed(after(9));
+        assert!(is_sick(), "it refused a moment ago");
+        answers.confirmed(after(13));
+        assert!(!is_sick());
+    }
+}
