@@ -1,6 +1,6 @@
 //! One partition whose leader hangs: its texts are accepted and wait on disk, in order; all others are answered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "figures for whoever looks")]
+#![allow(clippy::print_stdout, reason = "its figures are for people")]
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ async fn blocking(server: &Arc<RabbitMqServer>, work: impl FnOnce(&RabbitMqServe
     tokio::task::spawn_blocking(move || work(&server)).await.unwrap();
 }
 
-/// Everybody texts the numbers of `range`, each in order.
+/// Each conversation texts the numbers of `range`, in order.
 async fn text(house: &House, range: std::ops::Range<usize>) {
     let texting = (0..CONVERSATIONS).map(|conversation| {
         let range = range.clone();

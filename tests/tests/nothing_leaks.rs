@@ -113,6 +113,19 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
         house.text(customer, text).await;
         house.await_depths(|depths| depths.dead == dead).await;
     }
+    let shown = dead_letters_as_shown(&house).await;
+    assert!(shown.matches("assistant_refused").count() >= 3, "{shown}");
+
+    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let url = format!("{}/webhooks/support/messages", house.url);
+    let forged = client.post(url).body("From=%2B13035550177&Body=my account number is").send().await.unwrap();
+    assert!(forged.status().is_client_error());
+    let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap();
+    format!("{shown}\n{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
+}
+
+/// Everything that a dead letter may show.
+async fn dead_letters_as_shown(house: &House) -> String {
     let mut letters = house.dead_letters().open(None).await.unwrap();
     let mut shown = String::new();
     while let Some(letter) = letters.next().await.unwrap() {
@@ -122,14 +135,7 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
         shown.extend(headers.map(|(name, value)| format!("{name}: {value}\n")));
     }
     letters.close().await;
-    assert!(shown.matches("assistant_refused").count() >= 3, "{shown}");
-
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
-    let url = format!("{}/webhooks/support/messages", house.url);
-    let forged = client.post(url).body("From=%2B13035550177&Body=my account number is").send().await.unwrap();
-    assert!(forged.status().is_client_error());
-    let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap();
-    format!("{shown}\n{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
+    shown
 }
 
 /// A message that the broker returns as unroutable, because its queue was deleted.

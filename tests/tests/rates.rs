@@ -1,6 +1,7 @@
 //! A number that may send, sends: many replies of one number leave RabbitMQ at its rate, without a pause of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "its figures are for people")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -136,9 +136,13 @@ fn every_vector_is_judged_as_twilios_libraries_judge_it() {
 fn every_valid_vector_is_refused_once_anything_signed_is_changed() {
     for vector in vectors().iter().filter(|vector| vector.expect_valid) {
         let case = Case::of(vector);
-        let spoiled = [
+        let body_changed = [
             ("longer body", case.but(|c| c.body.extend(b"&x=y"))),
             ("no body", case.but(|c| c.body = if c.body.is_empty() { b"x".to_vec() } else { Vec::new() })),
+        ];
+        // A GET's body is neither signed nor read.
+        let body_changed = body_changed.into_iter().filter(|_| case.method != Method::GET);
+        let spoiled = [
             ("longer target", case.but(|c| c.target.push_str("&x=y"))),
             ("other path", case.but(|c| c.target.insert(1, 'x'))),
             ("other host", case.but(|c| c.public_url.push_str(".evil.example"))),
@@ -147,7 +151,7 @@ fn every_valid_vector_is_refused_once_anything_signed_is_changed() {
             ("empty token", case.but(|c| c.tokens = vec![String::new()])),
             ("no token", case.but(|c| c.tokens.clear())),
         ];
-        for (what, request) in spoiled {
+        for (what, request) in spoiled.into_iter().chain(body_changed) {
             assert!(matches!(request.judge(), Err(Refusal::Unproven(_))), "{}: {what}", vector.name);
         }
     }
