@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REDECLARE_AFTER: Duration = Duration::from_secs(1);
 /// A connection that lived for less keeps its backoff: whatever ended it may do so again at once.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
+/// How long a connection may take to close. A queue that hangs holds that up.
+const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 /// How many partitions may be tried on connections of their own at a time: each is a socket and a megabyte of buffers.
 const MOST_ALONE: usize = 32;
 
@@ -183,7 +185,10 @@ impl Supervisor {
         let connection = Arc::new(connection);
         let presence = match self.prepare(&connection).await {
             Ok(presence) => presence,
-            Err(failure) => return (Duration::ZERO, failure),
+            Err(failure) => {
+                close(&connection).await;
+                return (Duration::ZERO, failure);
+            }
         };
         if std::mem::take(is_first) && self.purpose == Purpose::Consume {
             version::warn_if_old(&uri).await;
@@ -268,6 +273,7 @@ impl Supervisor {
                 *connection = Some(own);
                 return Ok(presence);
             }
+            close(&own).await;
         }
     }
 
@@ -312,6 +318,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Closes `connection` in so many words: one on which an answer is still owed would otherwise stay open, and be counted
+/// among those who live with the number once the answer comes.
+async fn close(connection: &Connection) {
+    let _closed = tokio::time::timeout(CLOSED_WITHIN, connection.close(200, "done".into())).await;
 }
 
 /// A connection that is up, in the metrics.
