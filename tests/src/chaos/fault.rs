@@ -22,7 +22,7 @@ const LONGEST_JUMP_S: i64 = 600;
 const LONGEST_JUMP_BACK_S: i64 = 30;
 
 /// For how long a partition is sick: longer than nothing may go out.
-const SICK: Duration = Duration::from_secs(25);
+const SICK: Duration = Duration::from_secs(60);
 /// The longest that a process is frozen: RabbitMQ takes it for dead after 10 to 20 s.
 const FROZEN: Duration = Duration::from_secs(30);
 /// How late Twilio's list is: less than the 30 s after which the sender looks at it.

@@ -203,9 +203,9 @@ fn on_servers() -> Vec<Scenario> {
 fn in_part() -> Vec<Scenario> {
     let second = Duration::from_secs(1);
     let sick_partition = Scenario {
-        every: 35 * second,
+        every: 75 * second,
         is_slow: true,
-        at_least: 70 * second,
+        at_least: 150 * second,
         longest_gap: Some(15 * second),
         ..ON_SERVERS
     };
