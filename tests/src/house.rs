@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::broker::dead_letters::DeadLetters;
-use common::broker::{DEFAULT_PARTITIONS, Depths, Rhythm, Stage, Topology};
+use common::broker::{Broker, DEFAULT_PARTITIONS, Depths, Rhythm, Stage, Topology};
 use common::clock::Clock;
 use common::config::{BrokerUrl, Config, QueueConfig, StoreUrl};
 use common::intake::{Intake, SpoolState};
@@ -223,7 +223,7 @@ impl House {
 
     async fn start_roles(&mut self, ingress: TcpListener, operations: TcpListener) {
         let (ports, shutdown) = (self.role_ports(), self.shutdown.clone());
-        await_broker(&ports).await;
+        await_broker(ports.broker.as_ref()).await;
         let health = Health {
             broker: Arc::clone(&self.ports.broker),
             intake: Some(Arc::clone(&self.intake)),
@@ -474,9 +474,9 @@ pub async fn text_until_accepted(phone: &Phone, number: &str, customer: &str, bo
 }
 
 /// Waits until a publish would be confirmed, as a load balancer waits for readiness.
-async fn await_broker(ports: &Ports) {
+pub async fn await_broker(broker: &dyn Broker) {
     let ready = async {
-        while ports.broker.check().await.is_err() {
+        while broker.check().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -146,10 +146,10 @@ async fn g5_a_refused_part_is_dead_lettered_and_the_next_turn_goes_on(backend: B
     let house = House::open(Blueprint::new(backend)).await;
     house.simulator.assistant().answer_with(|turn| Answer::text(format!("you said {}", turn.text)));
     let customer = "+13035550106";
-    house.simulator.opt_out(customer, &house.number, true);
+    let refusal = r#"{"code":21211,"message":"not a valid number","status":400}"#;
+    house.simulator.fail(Route::TwilioSend, Fault::status_with_body(400, refusal));
     house.text(customer, "first").await;
     house.await_depths(|depths| depths.dead == 1).await;
-    house.simulator.opt_out(customer, &house.number, false);
     house.text(customer, "second").await;
     assert_eq!(house.replies(customer, 1).await, ["you said second"]);
     house.close(1).await;

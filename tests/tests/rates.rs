@@ -18,6 +18,7 @@ use common::shutdown::Shutdown;
 use common::store::redis::RedisStore;
 use sender::{Deliverer, Pace};
 use simulator::{Fault, Route, Simulator, SimulatorConfig};
+use tests::house::await_broker;
 use tests::logs::log_if_asked;
 use tests::servers;
 use tokio::time::sleep;
@@ -90,6 +91,7 @@ impl Replies {
         };
         let parts = (0..self.count)
             .map(|index| Outgoing::new(Destination::Work(Stage::Outbound), &self.part(index, clock.now())));
+        await_broker(broker.as_ref()).await;
         broker.publish(&parts.collect::<Vec<_>>()).await.unwrap();
 
         let shutdown = Shutdown::new(Duration::from_secs(5));

@@ -67,8 +67,8 @@ fn assert_problem(from: &str, to: &str, starts: &str, contains: &str) {
 #[test]
 fn mistakes_about_the_services_are_named() {
     assert_problem("\"./data\"", "3", "data_dir: is 3", "double quotes");
-    assert_problem("partitions = 64", "partitions = 1025", "broker.partitions: is 1025", "from 1 to 1024");
-    assert_problem("partitions = 64", "partitions = -1", "broker.partitions: is -1", "from 1 to 1024");
+    assert_problem("partitions = 16", "partitions = 1025", "broker.partitions: is 1025", "from 1 to 1024");
+    assert_problem("partitions = 16", "partitions = -1", "broker.partitions: is -1", "from 1 to 1024");
     assert_problem("max_length = 1000000", "max_length = 0", "broker.max_length: is 0", "from 1 to 2000000000");
     assert_problem("\"switchboard\"", "\"a b\"", "broker.prefix: is \"a b\"", "leave the other");
     assert_problem("\"embedded\"", "\"kafka://h\"", "broker.url: is \"kafka://h\"", "amqp:// or amqps://");

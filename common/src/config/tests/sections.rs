@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret as _;
 
 use super::{WHOLE, environment, intelepeer, no_environment, problems, whole_environment};
+use crate::broker::DEFAULT_PARTITIONS;
 use crate::config::{BrokerUrl, Config, StoreUrl, report};
 use crate::integration::{
     AssistantAuth, AssistantSettings, CloudPakSecret, Integration, IntelepeerAuth, ProviderSettings, WatsonxSettings,
@@ -34,7 +35,9 @@ fn nothing_at_all_is_a_configuration() {
 fn the_example_of_the_design_loads_and_equals_the_defaults() {
     let config = load(WHOLE);
     let integration = support(&config);
-    let defaults = Config::default();
+    let mut defaults = Config::default();
+    // Said or not said makes a difference: a number in force wins over a default.
+    defaults.broker.partitions = Some(DEFAULT_PARTITIONS);
     assert_eq!(config.ingress.public_url(), Some("https://sms.example.com"));
     for (read, default) in [
         (format!("{:?}", config.broker), format!("{:?}", defaults.broker)),
