@@ -217,8 +217,8 @@ impl Publisher {
         answers.refuse_while_hanging(Instant::now()).map_err(hanging)?;
         let closed = |_| Unpublished::new(Trouble::Lost, Failure::transient("the publisher is closed"));
         let place = Arc::clone(&answers.places).acquire_owned().await.map_err(closed)?;
-        answers.refuse_while_hanging(Instant::now()).map_err(hanging)?;
         let mut in_window = Some(self.window.acquire().await.map_err(closed)?);
+        answers.refuse_or_try(Instant::now()).map_err(hanging)?;
         // Until the confirm, so that a channel whose place was taken over stays open for it.
         let channel = self.channel(&connection).await?;
         let mut sending = self.hand_over(&channel, message);

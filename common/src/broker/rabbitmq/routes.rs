@@ -15,6 +15,7 @@ use std::time::Duration;
 use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::message::Route;
 use crate::broker::Topology;
@@ -26,8 +27,12 @@ const MOST_OWED: usize = 30;
 /// What is given up after this long makes a queue one that hangs. An ordinary confirm takes milliseconds, and an election
 /// about a second.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
-/// How long a queue that hangs is left alone at most. Then the channel is given up for it, which RabbitMQ may keep.
-const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(30), max: Duration::from_secs(600) };
+/// How long a queue that hangs is left alone until one message tries it again, on a channel where it owes nothing. Soon at
+/// first: RabbitMQ loses the confirm of what is published while a queue starts (3.10.8). Then ever later: it may keep what
+/// a queue owes.
+const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(600) };
+/// How long that message has before the next one may try.
+const TRIAL: Duration = Duration::from_secs(10);
 /// A queue that was sick is well once it has confirmed and refused nothing for this long.
 const WELL_AFTER: Duration = Duration::from_secs(5);
 /// How long what was found out about a queue that refuses is taken for true.
@@ -79,17 +84,29 @@ impl Trouble {
 }
 
 /// All queues that were published to.
-#[derive(Debug, Default)]
-pub(super) struct Routes(Mutex<HashMap<Route, Arc<Answers>>>);
+#[derive(Debug)]
+pub(super) struct Routes {
+    known: Mutex<HashMap<Route, Arc<Answers>>>,
+    /// Ends what waits for a late confirm, which holds the connection open.
+    closed: CancellationToken,
+    _close: DropGuard,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        let closed = CancellationToken::new();
+        Self { known: Mutex::default(), closed: closed.clone(), _close: closed.drop_guard() }
+    }
+}
 
 impl Routes {
     pub(super) fn of(&self, topology: &Topology, route: &Route) -> Arc<Answers> {
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         if let Some(answers) = known.get(route) {
             return Arc::clone(answers);
         }
         let (queue, kind) = topology.queue_at(&route.exchange, &route.key);
-        let answers = Arc::new(Answers::new(queue, kind));
+        let answers = Arc::new(Answers::new(queue, kind, self.closed.clone()));
         known.insert(route.clone(), Arc::clone(&answers));
         answers
     }
@@ -104,33 +121,62 @@ pub(super) struct Answers {
     pub(super) places: Arc<Semaphore>,
     is_sick: AtomicBool,
     state: Mutex<State>,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
     trouble: Option<(Trouble, Instant)>,
     known: Option<(Trouble, Instant)>,
-    /// Since when it hangs.
-    hangs_since: Option<Instant>,
+    hangs: Option<Hang>,
     left_alone: Backoff,
 }
 
+/// A queue that does not confirm.
+#[derive(Debug, Clone, Copy)]
+struct Hang {
+    since: Instant,
+    /// When a message may try it again.
+    next_try: Instant,
+}
+
 impl Answers {
-    fn new(queue: String, kind: &'static str) -> Self {
+    fn new(queue: String, kind: &'static str, closed: CancellationToken) -> Self {
         let left_alone = LEFT_ALONE.start();
-        let state = State { trouble: None, known: None, hangs_since: None, left_alone };
+        let state = State { trouble: None, known: None, hangs: None, left_alone };
         let (places, is_sick) = (Arc::new(Semaphore::new(MOST_OWED)), AtomicBool::new(false));
-        Self { queue, kind, places, is_sick, state: Mutex::new(state) }
+        Self { queue, kind, places, is_sick, state: Mutex::new(state), closed }
     }
 
     /// Fails at once while the queue hangs: another message would only be owed too.
     pub(super) fn refuse_while_hanging(&self, now: Instant) -> Result<(), Failure> {
+        self.refuse_unless(now, |_| ())
+    }
+
+    /// The same for a message about to leave. Of those that come when the queue may be tried again, one goes.
+    pub(super) fn refuse_or_try(&self, now: Instant) -> Result<(), Failure> {
+        self.refuse_unless(now, |state| {
+            let next_try = now + TRIAL + state.left_alone.next_delay(None);
+            state.hangs = state.hangs.map(|hang| Hang { next_try, ..hang });
+        })
+    }
+
+    fn refuse_unless(&self, now: Instant, trying: impl FnOnce(&mut State)) -> Result<(), Failure> {
         if !self.is_sick.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let Some(since) = lock(&self.state).hangs_since else { return Ok(()) };
-        let seconds = now.saturating_duration_since(since).as_secs();
-        Err(Failure::transient(format!("the queue {} has not confirmed a message for {seconds} s", self.queue)))
+        let mut state = lock(&self.state);
+        match state.hangs {
+            Some(hang) if now < hang.next_try => {
+                let seconds = now.saturating_duration_since(hang.since).as_secs();
+                let what = format!("the queue {} has not confirmed a message for {seconds} s", self.queue);
+                Err(Failure::transient(what))
+            }
+            _ => {
+                trying(&mut state);
+                Ok(())
+            }
+        }
     }
 
     /// Notes that it confirmed a message.
@@ -139,7 +185,7 @@ impl Answers {
             return;
         }
         let mut state = lock(&self.state);
-        if state.hangs_since.take().is_some() {
+        if state.hangs.take().is_some() {
             state.left_alone.reset();
         }
         if state.trouble.is_some_and(|(_, at)| now.saturating_duration_since(at) >= WELL_AFTER) {
@@ -172,12 +218,18 @@ impl Answers {
     fn hang(&self, since: Instant, now: Instant) -> Instant {
         self.has(Trouble::Hangs, now);
         let mut state = lock(&self.state);
-        state.hangs_since.get_or_insert(since);
-        now + state.left_alone.next_delay(None)
+        if let Some(hang) = state.hangs.filter(|hang| now < hang.next_try) {
+            // One of several that were on their way.
+            return hang.next_try;
+        }
+        let next_try = now + state.left_alone.next_delay(None);
+        let since = state.hangs.map_or(since, |hang| hang.since);
+        state.hangs = Some(Hang { since, next_try });
+        next_try
     }
 
     fn hangs_no_more(&self) {
-        lock(&self.state).hangs_since = None;
+        lock(&self.state).hangs = None;
     }
 }
 
@@ -226,16 +278,15 @@ impl Drop for Owed {
         let answers = Arc::clone(&self.answers);
         let (channel, slot) = (self.channel.clone(), Arc::clone(&self.slot));
         runtime.spawn(async move {
-            match timeout_at(until, confirm).await {
-                Ok(Ok(Confirmation::Ack(_))) => answers.confirmed(Instant::now()),
-                Ok(_) => answers.hangs_no_more(),
-                Err(_) => {
-                    // It may be well and the confirm lost: tried again, on a channel where it owes nothing.
-                    let ours = lock(&slot).take_if(|now| now.id() == channel.id());
-                    drop((ours, channel));
-                    answers.hangs_no_more();
-                }
+            let late = answers.closed.run_until_cancelled(timeout_at(until, confirm));
+            match late.await {
+                None => {}
+                Some(Ok(Ok(Confirmation::Ack(_)))) => answers.confirmed(Instant::now()),
+                Some(Ok(_)) => answers.hangs_no_more(),
+                // It may be well and the confirm lost: the next try is on another channel.
+                Some(Err(_)) => drop(lock(&slot).take_if(|now| now.id() == channel.id())),
             }
+            drop(channel);
         });
     }
 }
@@ -250,23 +301,27 @@ mod tests {
 
     #[test]
     fn b1_a_queue_that_hangs_refuses_until_it_confirms_and_is_well_after_a_while() {
-        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound");
+        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound", CancellationToken::new());
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         answers.refuse_while_hanging(began).unwrap();
-        let until = answers.hang(began, after(1));
-        // From half to one and a half times the first delay, counted from a second after it began.
-        assert!((16..=46).contains(&until.duration_since(began).as_secs()));
-        let refusal = answers.refuse_while_hanging(after(7)).unwrap_err().to_string();
-        assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 7 s");
+        let until = answers.hang(began, after(10));
+        assert_eq!(answers.hang(began, after(10)), until, "several that were on their way are one reason to wait");
+        // From half to one and a half times the first delay.
+        assert!(after(11) <= until && until <= after(13));
+        let refusal = answers.refuse_or_try(after(10)).unwrap_err().to_string();
+        assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 10 s");
+        answers.refuse_while_hanging(after(13)).unwrap();
+        answers.refuse_or_try(after(13)).unwrap();
+        answers.refuse_or_try(after(14)).unwrap_err();
+        assert!(answers.hang(after(13), after(23)) > after(23), "the one that tried was not confirmed either");
         let is_sick = || answers.is_sick.load(Ordering::Relaxed);
-        answers.confirmed(after(8));
-        answers.refuse_while_hanging(after(8)).unwrap();
-        assert!(!is_sick());
-        answers.has(Trouble::Full, after(8));
-        answers.confirmed(after(9));
+        answers.confirmed(after(24));
+        answers.refuse_while_hanging(after(24)).unwrap();
+        answers.has(Trouble::Full, after(40));
+        answers.confirmed(after(41));
         assert!(is_sick(), "it refused a moment ago");
-        answers.confirmed(after(13));
+        answers.confirmed(after(45));
         assert!(!is_sick());
     }
 }
