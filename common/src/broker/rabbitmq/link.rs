@@ -8,8 +8,11 @@ use lapin::{Connection, Event};
 use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::closing::{Current, close, close_current};
 use super::node::Nodes;
 use super::partitions::{self, OtherNumber, Presence};
+use super::routes::lock;
+
 use super::{declare, failure, repartition, version};
 use crate::broker::Topology;
 use crate::failure::{Failure, FailureKind};
@@ -22,8 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REDECLARE_AFTER: Duration = Duration::from_secs(1);
 /// A connection that lived for less keeps its backoff: whatever ended it may do so again at once.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
-/// How long a connection may take to close. A queue that hangs holds that up.
-const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 /// How many partitions may be tried on connections of their own at a time: each is a socket and a megabyte of buffers.
 const MOST_ALONE: usize = 32;
 
@@ -89,6 +90,7 @@ impl Link {
             state: sender,
             redeclare: Arc::clone(&redeclare),
             is_place_sick: false,
+            current: Arc::default(),
         };
         drop(tokio::spawn(supervisor.run()));
         Self { state, redeclare, turn: Arc::default(), alone: Arc::new(Semaphore::new(MOST_ALONE)) }
@@ -143,6 +145,8 @@ struct Supervisor {
     redeclare: Arc<Notify>,
     /// Whether the queue that tells the number in force could not be consumed when that was last tried.
     is_place_sick: bool,
+    /// The connection as soon as there is one, so that it is closed however its use ends.
+    current: Arc<Current>,
 }
 
 impl Supervisor {
@@ -151,11 +155,12 @@ impl Supervisor {
         let mut logged = String::new();
         let mut is_first = true;
         loop {
-            let state = self.state.clone();
+            let (state, current) = (self.state.clone(), Arc::clone(&self.current));
             let (up_for, why) = tokio::select! {
-                () = state.closed() => return,
+                () = state.closed() => return close_current(&current).await,
                 lost = self.work(&mut is_first) => lost,
             };
+            close_current(&current).await;
             if up_for >= LONG_ENOUGH {
                 backoff.reset();
                 logged.clear();
@@ -183,12 +188,10 @@ impl Supervisor {
             Err(failure) => return (Duration::ZERO, failure),
         };
         let connection = Arc::new(connection);
+        *lock(&self.current) = Some(Arc::clone(&connection));
         let presence = match self.prepare(&connection).await {
             Ok(presence) => presence,
-            Err(failure) => {
-                close(&connection).await;
-                return (Duration::ZERO, failure);
-            }
+            Err(failure) => return (Duration::ZERO, failure),
         };
         if std::mem::take(is_first) && self.purpose == Purpose::Consume {
             version::warn_if_old(&uri).await;
@@ -318,12 +321,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// Closes `connection` in so many words: one on which an answer is still owed would otherwise stay open, and be counted
-/// among those who live with the number once the answer comes.
-async fn close(connection: &Connection) {
-    let _closed = tokio::time::timeout(CLOSED_WITHIN, connection.close(200, "done".into())).await;
 }
 
 /// A connection that is up, in the metrics.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::closing::CloseOnDrop;
 use super::delivery::{Settle, Taken};
 use super::failure;
 use super::link::Purpose;
@@ -115,11 +116,12 @@ impl Partition<'_> {
             tokio::select! {
                 opened = self.open(shared, &is_asking) => Some(opened),
                 () = self.consumer.link.gives_up(shared) => None,
+                () = stop.cancelled() => None,
             }
         };
-        let Some(opened) = stop.run_until_cancelled(opening).await else { return (Ended::Stopped, false) };
-        let open = match opened {
+        let open = match opening.await {
             Some(Ok(open)) => open,
+            _ if stop.is_cancelled() => return (Ended::Stopped, false),
             _ if is_asking.into_inner() && !shared.status().connected() => return (Ended::Suspect, false),
             Some(Err(failure)) if shared.status().connected() => return (Ended::Failed(failure.to_string()), false),
             _ => return (Ended::GivenUp, false),
@@ -144,9 +146,11 @@ impl Partition<'_> {
 
     async fn open(&self, shared: &Connection, is_asking: &AtomicBool) -> Result<Open, Failure> {
         let channel = channel(shared, self.consumer.prefetch).await?;
+        let unopened = CloseOnDrop::channel(channel.clone());
         let mut turn = Some(self.consumer.link.turn().await);
         is_asking.store(shared.status().connected(), Ordering::Relaxed);
         let consumer = self.consume(&channel, || turn = None).await?;
+        unopened.disarm();
         Ok(Open { channel, consumer })
     }
 
@@ -155,10 +159,11 @@ impl Partition<'_> {
         let trying = async {
             let _place = self.consumer.link.place_alone().await;
             let (connection, _) = self.consumer.nodes.clone().connect(Purpose::Try.connection_name()).await?;
+            let connection = Arc::new(connection);
+            let _close = CloseOnDrop::connection(Arc::clone(&connection));
             let channel = channel(&connection, 1).await?;
             let consumer = self.consume(&channel, || ()).await?;
             Open { channel, consumer }.close().await;
-            let _closed = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
             Ok(())
         };
         tokio::select! {
