@@ -142,6 +142,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// `bytes` more of a request have arrived. `false` when they are too many to hold, or the connection has given way.
+    /// A connection that holds no more than its share is never one too many.
     pub(crate) fn received(&self, bytes: usize, now: Instant) -> bool {
         let mut open = self.all.lock();
         let Some(entry) = open.by_id.get_mut(&self.id) else { return false };
@@ -155,11 +156,12 @@ impl Connection {
         let share = self.all.limits.bytes / self.all.limits.connections;
         while open.held_bytes > self.all.limits.bytes {
             if !open.shed(|entry| entry.held_bytes > share) {
-                // All that hold much are ours, or not read on yet.
-                return false;
+                // All that hold much are ours, or not read on yet. Who holds little goes on.
+                break;
             }
         }
-        open.by_id.contains_key(&self.id)
+        let is_over = open.held_bytes > self.all.limits.bytes;
+        open.by_id.get(&self.id).is_some_and(|entry| !is_over || entry.held_bytes <= share)
     }
 
     /// The client has to do something now. The next to come in may take its place.
@@ -251,7 +253,8 @@ mod tests {
         let now = Instant::now();
         let mut open: Vec<_> = (0..3).map(|_| all.try_open(now).unwrap()).collect();
         assert!(open[0].0.received(50, now) && open[1].0.received(200, now));
-        assert!(!open[2].0.received(60, now), "the others are still being read");
+        assert!(open[2].0.received(60, now), "it holds less than a share");
+        assert!(!open[1].0.received(1, now), "it is still being read, and holds too much");
         open[0].0.waits();
         open[1].0.waits();
         assert!(open[2].0.received(1, now));
@@ -261,6 +264,7 @@ mod tests {
         open[0].0.answered(now);
         assert_eq!(all.lock().held_bytes, 61);
         drop(open);
-        assert_eq!((all.lock().held_bytes, all.lock().by_id.len()), (0, 0));
+        let left = all.lock();
+        assert_eq!((left.held_bytes, left.by_id.len()), (0, 0));
     }
 }
