@@ -39,6 +39,8 @@ const RESOURCE_LOCKED: u16 = 405;
 
 /// A walk through the dead letters of one or two queues.
 pub(super) struct RabbitWalk {
+    /// Its connection is closed when the last of these is dropped.
+    _link: Link,
     connection: Arc<Connection>,
     channel: Channel,
     publisher: Arc<Publisher>,
@@ -78,7 +80,7 @@ impl RabbitWalk {
         let shelves = [Stage::Inbound, Stage::Outbound].into_iter();
         let is_wanted = |shelf: &Stage| stage.is_none_or(|s| topology.dead_queue(s) == topology.dead_queue(*shelf));
         let shelves = shelves.filter(is_wanted).collect();
-        Ok(Self { connection, channel, publisher, topology, shelves, shelf: None, passed: Vec::new() })
+        Ok(Self { _link: link, connection, channel, publisher, topology, shelves, shelf: None, passed: Vec::new() })
     }
 
     async fn start(&self, stage: Stage) -> Result<Shelf, Failure> {
