@@ -27,12 +27,13 @@ const MOST_OWED: usize = 30;
 /// What is given up after this long makes a queue one that hangs. An ordinary confirm takes milliseconds, and an election
 /// about a second.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
-/// How long a queue that hangs is left alone until one message tries it again, on a channel where it owes nothing. Soon at
-/// first: RabbitMQ loses the confirm of what is published while a queue starts (3.10.8). Then ever later: it may keep what
-/// a queue owes.
+/// How long a queue that hangs is left alone until one message tries it again. Soon at first: RabbitMQ loses the confirm of
+/// what is published while a queue starts (3.10.8). Then ever later: it may keep what a queue owes.
 const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(600) };
 /// How long that message has before the next one may try.
 const TRIAL: Duration = Duration::from_secs(10);
+/// How long the channel is kept at least on which a queue owes a confirm. Closing it may cost the connection.
+const CHANNEL_KEPT: Duration = Duration::from_secs(30);
 /// A queue that was sick is well once it has confirmed and refused nothing for this long.
 const WELL_AFTER: Duration = Duration::from_secs(5);
 /// How long what was found out about a queue that refuses is taken for true.
@@ -214,18 +215,17 @@ impl Answers {
         lock(&self.state).known = Some((trouble, Instant::now()));
     }
 
-    /// Begins to hang, unless it does already; returns until when it is left alone.
+    /// Begins to hang, unless it does already; returns until when the channel is kept: for as long again as it hangs.
     fn hang(&self, since: Instant, now: Instant) -> Instant {
         self.has(Trouble::Hangs, now);
         let mut state = lock(&self.state);
-        if let Some(hang) = state.hangs.filter(|hang| now < hang.next_try) {
-            // One of several that were on their way.
-            return hang.next_try;
-        }
-        let next_try = now + state.left_alone.next_delay(None);
         let since = state.hangs.map_or(since, |hang| hang.since);
-        state.hangs = Some(Hang { since, next_try });
-        next_try
+        // Of several that were on their way the first one counts.
+        if state.hangs.is_none_or(|hang| hang.next_try <= now) {
+            let next_try = now + state.left_alone.next_delay(None);
+            state.hangs = Some(Hang { since, next_try });
+        }
+        now + CHANNEL_KEPT.max(now.saturating_duration_since(since))
     }
 
     fn hangs_no_more(&self) {
@@ -283,7 +283,7 @@ impl Drop for Owed {
                 None => {}
                 Some(Ok(Ok(Confirmation::Ack(_)))) => answers.confirmed(Instant::now()),
                 Some(Ok(_)) => answers.hangs_no_more(),
-                // It may be well and the confirm lost: the next try is on another channel.
+                // It may be well and the confirm lost: what comes next goes on another channel.
                 Some(Err(_)) => drop(lock(&slot).take_if(|now| now.id() == channel.id())),
             }
             drop(channel);
@@ -305,23 +305,23 @@ mod tests {
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         answers.refuse_while_hanging(began).unwrap();
-        let until = answers.hang(began, after(10));
-        assert_eq!(answers.hang(began, after(10)), until, "several that were on their way are one reason to wait");
-        // From half to one and a half times the first delay.
-        assert!(after(11) <= until && until <= after(13));
+        assert_eq!(answers.hang(began, after(10)), after(40));
+        answers.hang(began, after(10));
         let refusal = answers.refuse_or_try(after(10)).unwrap_err().to_string();
         assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 10 s");
+        // From half to one and a half times the first delay, although several were on their way.
+        answers.refuse_while_hanging(after(10)).unwrap_err();
         answers.refuse_while_hanging(after(13)).unwrap();
         answers.refuse_or_try(after(13)).unwrap();
         answers.refuse_or_try(after(14)).unwrap_err();
-        assert!(answers.hang(after(13), after(23)) > after(23), "the one that tried was not confirmed either");
+        assert_eq!(answers.hang(after(13), after(50)), after(100), "kept for as long again");
         let is_sick = || answers.is_sick.load(Ordering::Relaxed);
-        answers.confirmed(after(24));
-        answers.refuse_while_hanging(after(24)).unwrap();
-        answers.has(Trouble::Full, after(40));
-        answers.confirmed(after(41));
+        answers.confirmed(after(60));
+        answers.refuse_while_hanging(after(60)).unwrap();
+        answers.has(Trouble::Full, after(70));
+        answers.confirmed(after(71));
         assert!(is_sick(), "it refused a moment ago");
-        answers.confirmed(after(45));
+        answers.confirmed(after(75));
         assert!(!is_sick());
     }
 }
