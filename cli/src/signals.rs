@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first one asks everybody to finish, the second one exits at once. SIGHUP: secrets are read
+//! SIGTERM and SIGINT: the first one asks every role to finish, the second one exits at once. SIGHUP: secrets are read
 //! again.
 
 use std::time::Duration;

@@ -109,7 +109,7 @@ impl Deliverer {
         }
         envelope.record_attempt(self.clock.now(), &failure);
         let (delay, cause) = match failure.kind {
-            // Everybody waits whom it concerns: a part's own patience does not count.
+            // All parts of the scope wait: a part's own patience does not count.
             FailureKind::Throttled => {
                 let limits = Limits::of(envelope, &route.integration);
                 (self.pauses.throttled(&limits, failure.scope, failure.retry_after).await?, Cause::Throttle)

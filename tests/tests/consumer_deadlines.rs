@@ -2,7 +2,7 @@
 //! of a broker that hangs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures for whoever looks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
 
 use std::sync::Arc;
 use std::time::Duration;

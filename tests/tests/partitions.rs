@@ -2,7 +2,7 @@
 //! order, nothing is lost, and from RabbitMQ 4.0 on every worker has its share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures for whoever looks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

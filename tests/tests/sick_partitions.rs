@@ -1,7 +1,7 @@
 //! One partition that is sick costs its own conversations and no other: its leader stopped, its leader suspended, its
 //! queue deleted, in the middle of traffic and with a restart of each role.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "figures for whoever looks")]
+#![allow(clippy::print_stdout, reason = "its figures are for people")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -103,7 +103,7 @@ pub enum RefusalRule {
     Number,
     /// The customer's country is not allowed.
     Country,
-    /// Nobody has opened a session, and customers may not.
+    /// No session is open, and customers may not open one.
     SessionNotOpen,
     /// No text can be sent to the customer's address, such as a sender id.
     Unanswerable,

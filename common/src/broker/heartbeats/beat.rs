@@ -44,7 +44,7 @@ impl Beat {
     }
 }
 
-/// Whether `payload`, as it lies in a queue, is a heartbeat: whoever counts messages leaves it out.
+/// Whether `payload`, as it lies in a queue, is a heartbeat, which counts as no message.
 #[must_use]
 pub fn is_heartbeat(payload: &[u8]) -> bool {
     Beat::read(payload).is_some()

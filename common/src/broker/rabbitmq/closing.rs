@@ -13,7 +13,7 @@ use super::routes::lock;
 /// How long a connection may take to close. A queue that hangs holds that up.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 /// How long a channel or a connection that was only tried may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connection that is used now.
 pub(super) type Current = Mutex<Option<Arc<Connection>>>;

@@ -222,7 +222,7 @@ impl Supervisor {
     }
 
     /// Agrees on the number of partitions and takes our place. Without a place where the queue for it is sick: that ends
-    /// connections, and must not keep the others' messages. Whoever changes the number needs that queue to be well, and
+    /// connections, and must not keep the others' messages. A change of the number needs that queue to be well, and
     /// waits for longer than we need to take the place then.
     async fn join(&mut self, connection: &Connection) -> Result<Result<Option<Presence>, OtherNumber>, Failure> {
         if let Err(OtherNumber(other)) = partitions::agree(connection, &self.topology).await? {
@@ -247,7 +247,7 @@ impl Supervisor {
         Ok(Ok(presence))
     }
 
-    /// Returns once we may neither publish nor consume any more. A place that we lack is sought meanwhile.
+    /// Returns once we may neither publish nor consume any more. A place that we lack is sought until then.
     async fn until_place_is_lost(&self, presence: Option<Presence>) -> Failure {
         let mut late = None;
         let mut presence = match presence {

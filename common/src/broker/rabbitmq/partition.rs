@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::closing::CloseOnDrop;
+use super::closing::{CLOSE_TIMEOUT, CloseOnDrop};
 use super::delivery::{Settle, Taken};
 use super::failure;
 use super::link::Purpose;
@@ -31,8 +31,6 @@ use super::subscribe::{Consumer, priority};
 use crate::failure::Failure;
 use crate::retry::RetryPolicy;
 
-/// How long a channel may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the others wait while one partition is being opened, and how long that may take before it is sick. A cluster
 /// elects a new leader in about a second.
 const OPENING: Duration = Duration::from_secs(2);
