@@ -1,5 +1,6 @@
 //! Starts roles in this process and ends them together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use common::intake::Intake;
 use common::operations::{self, Health};
 use common::ports::Ports;
 use common::shutdown::Shutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
@@ -60,8 +61,8 @@ pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     #[cfg(feature = "failpoints")]
     let clock = common::failpoint::clock();
     let ports = Ports::open(&config, clock)?;
-    let webhooks = if roles.contains(&Role::Ingress) { Some(bind(config.ingress.listen).await?) } else { None };
-    let operations = bind(config.operations.listen).await?;
+    let webhooks = if roles.contains(&Role::Ingress) { Some(bind(config.ingress.listen)?) } else { None };
+    let operations = bind(config.operations.listen)?;
     let running = start(&config, roles, webhooks, ports, &shutdown);
     let served = tokio::spawn(operations::serve(operations, running.health.clone(), shutdown.clone()));
     info!(roles = ?roles, "ready");
@@ -71,9 +72,19 @@ pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     outcome
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    Ok(listener)
+/// How many clients the kernel holds that are not accepted yet. The next one's packet is dropped, and sent again only a
+/// second later. Linux keeps it at `net.core.somaxconn`, which is 4096 by default.
+const ACCEPT_QUEUE: u32 = 4096;
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // The address of a process that has just ended can be taken over at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(ACCEPT_QUEUE)
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Roles that run in this process.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody as _};
 use http_body_util::BodyExt as _;
 
+use crate::connections::Connection;
 use crate::problem::Problem;
 
 /// A webhook body may have this many bytes. Twilio's have at most some 20 KiB: 1,600 characters, ten links and their form
@@ -12,6 +13,8 @@ use crate::problem::Problem;
 const LIMIT_BYTES: usize = 64 * 1024;
 /// A page of memory, and what most bodies fit in.
 const PIECE_BYTES: usize = 4096;
+/// A body in more pieces than this is costly: each is some microseconds of work, and a provider sends a handful.
+const MANY_FRAMES: usize = 64;
 /// How long a body may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -20,11 +23,15 @@ pub(crate) fn check_length(body: &Body) -> Result<(), Problem> {
     if body.size_hint().lower() > LIMIT_BYTES as u64 { Err(Problem::TooLarge) } else { Ok(()) }
 }
 
-/// The whole body, which may lie about its length.
-pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+/// The whole body, which may lie about its length. `connection` learns it when it comes in very many pieces.
+pub(crate) async fn read(mut body: Body, connection: Option<&Connection>) -> Result<Vec<u8>, Problem> {
     let collect = async {
-        let mut pieces = Pieces::default();
+        let (mut pieces, mut frames) = (Pieces::default(), 0);
         while let Some(frame) = body.frame().await {
+            frames += 1;
+            if let (MANY_FRAMES, Some(connection)) = (frames, connection) {
+                connection.is_costly();
+            }
             let frame = frame.map_err(|_| Problem::BrokenOff)?;
             let Ok(data) = frame.into_data() else { continue };
             if pieces.len_bytes + data.len() > LIMIT_BYTES {

@@ -4,9 +4,16 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+/// How long a connection keeps its place whatever it does: what a client sends follows its connection in milliseconds, but
+/// not in the same one. Of a thousand connections four thousand can be taken in a second.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How soon a newcomer looks again whether there is a place.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How much is open and held at most.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +29,7 @@ pub(crate) struct Limits {
 pub(crate) struct Connections {
     limits: Limits,
     open: Arc<Mutex<Open>>,
-    /// One was closed, or can be.
-    changed: Arc<Notify>,
+    closed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +47,8 @@ struct Entry {
     /// All that has come is read, or an answer does not go out. A connection that we have not got round to is not late.
     is_waited_for: bool,
     held_bytes: usize,
+    /// Reading its request takes much more work than reading a provider's, so it may give way while there is more to read.
+    is_costly: bool,
     /// A webhook was accepted on it.
     is_proven: bool,
     /// Its task ends when this is dropped.
@@ -66,39 +74,38 @@ pub(crate) type GivesWay = oneshot::Receiver<Infallible>;
 impl Connections {
     /// None yet.
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, open: Arc::default(), changed: Arc::default() }
+        Self { limits, open: Arc::default(), closed: Arc::default() }
     }
 
-    /// Takes a new connection in as soon as there is room; as a rule another one gives way at once.
+    /// Takes a new connection in as soon as there is room; as a rule another one gives way at once, or within
+    /// [`PATIENCE`].
     pub(crate) async fn open(&self) -> (Arc<Connection>, GivesWay) {
         loop {
             match self.try_open(Instant::now()) {
                 Some(opened) => return opened,
-                None => self.changed.notified().await,
+                None => drop(timeout(LOOK_AGAIN, self.closed.notified()).await),
             }
         }
     }
 
     fn try_open(&self, now: Instant) -> Option<(Arc<Connection>, GivesWay)> {
         let mut open = self.lock();
-        if open.by_id.len() >= self.limits.connections && !open.shed(|_| true) {
+        if open.by_id.len() >= self.limits.connections && !open.make_place(now) {
             return None;
         }
         let id = open.next_id;
         open.next_id += 1;
         let (keep, gives_way) = oneshot::channel();
-        let entry =
-            Entry { turn: Turn::Idle, since: now, is_waited_for: false, held_bytes: 0, is_proven: false, _keep: keep };
-        open.by_id.insert(id, entry);
+        open.by_id.insert(id, Entry::new(now, keep));
         open.report();
         Some((Arc::new(Connection { id, all: self.clone() }), gives_way))
     }
 
     /// Closes an eighth of the connections: the process has no file descriptor left for another one.
     pub(crate) fn make_room(&self) {
-        let mut open = self.lock();
+        let (mut open, now) = (self.lock(), Instant::now());
         for _ in 0..open.by_id.len().div_ceil(8) {
-            open.shed(|_| true);
+            open.make_place(now);
         }
     }
 
@@ -107,13 +114,34 @@ impl Connections {
     }
 }
 
+impl Entry {
+    fn new(now: Instant, keep: oneshot::Sender<Infallible>) -> Self {
+        Self {
+            turn: Turn::Idle,
+            since: now,
+            is_waited_for: false,
+            held_bytes: 0,
+            is_costly: false,
+            is_proven: false,
+            _keep: keep,
+        }
+    }
+}
+
 impl Open {
+    /// Closes a connection for a newcomer. `false` when none may go.
+    fn make_place(&mut self, now: Instant) -> bool {
+        self.shed(|entry| entry.is_costly || now.saturating_duration_since(entry.since) >= PATIENCE)
+    }
+
     /// Closes, of the connections that `may` go, the one whose client has been waited for the longest; those on which a
     /// webhook was accepted come last. `false` when there is none.
     fn shed(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
-        let waiting =
-            self.by_id.iter().filter(|(_, entry)| entry.is_waited_for && entry.turn != Turn::Ours && may(entry));
-        let Some((id, _)) = waiting.min_by_key(|(_, entry)| (entry.is_proven, entry.since)) else { return false };
+        let candidates = self
+            .by_id
+            .iter()
+            .filter(|(_, entry)| (entry.is_waited_for || entry.is_costly) && entry.turn != Turn::Ours && may(entry));
+        let Some((id, _)) = candidates.min_by_key(|(_, entry)| (entry.is_proven, entry.since)) else { return false };
         let id = *id;
         self.remove(id);
         metrics::counter!("switchboard_front_door_connections_shed_total").increment(1);
@@ -164,16 +192,14 @@ impl Connection {
         open.by_id.get(&self.id).is_some_and(|entry| !is_over || entry.held_bytes <= share)
     }
 
-    /// The client has to do something now. The next to come in may take its place.
+    /// The client has to do something now.
     pub(crate) fn waits(&self) {
-        let mut open = self.all.lock();
-        let Some(entry) = open.by_id.get_mut(&self.id).filter(|entry| !entry.is_waited_for) else { return };
-        entry.is_waited_for = true;
-        let is_full = open.by_id.len() >= self.all.limits.connections;
-        drop(open);
-        if is_full {
-            self.all.changed.notify_one();
-        }
+        self.change(|entry| entry.is_waited_for = true);
+    }
+
+    /// Its request comes in so many pieces that a newcomer may take its place although there is more to read.
+    pub(crate) fn is_costly(&self) {
+        self.change(|entry| entry.is_costly = true);
     }
 
     /// A request is complete and proven to be read on.
@@ -194,7 +220,7 @@ impl Connection {
         let mut open = self.all.lock();
         let answered = open.by_id.get_mut(&self.id).filter(|entry| entry.turn == Turn::Answer);
         let Some(entry) = answered else { return };
-        (entry.turn, entry.since) = (Turn::Idle, now);
+        (entry.turn, entry.since, entry.is_costly) = (Turn::Idle, now, false);
         let held_bytes = std::mem::take(&mut entry.held_bytes);
         open.held_bytes = open.held_bytes.saturating_sub(held_bytes);
     }
@@ -207,7 +233,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.lock().remove(self.id);
-        self.all.changed.notify_one();
+        self.all.closed.notify_one();
     }
 }
 
@@ -234,6 +260,7 @@ mod tests {
             connection.waits();
         }
         open[1].0.is_ours();
+        assert!(all.try_open(at(2) + PATIENCE / 2).is_none(), "what the youngest sends may be on its way");
         let late = all.try_open(at(6)).unwrap();
         late.0.waits();
         assert_eq!(open.iter_mut().map(|(_, way)| gave_way(way)).collect::<Vec<_>>(), [false, false, true]);
@@ -245,6 +272,21 @@ mod tests {
         assert!(all.try_open(at(9)).is_none() && !gave_way(&mut last.1));
         drop(open.remove(1));
         assert!(all.try_open(at(10)).is_some());
+    }
+
+    #[test]
+    fn b6_a_costly_client_gives_way_even_while_there_is_more_to_read() {
+        let all = Connections::new(Limits { connections: 2, bytes: 200 });
+        let now = Instant::now();
+        let (mut usual, mut costly) = (all.try_open(now).unwrap(), all.try_open(now).unwrap());
+        assert!(usual.0.received(1, now) && costly.0.received(1, now));
+        assert!(all.try_open(now + PATIENCE).is_none(), "both are still to be read");
+        costly.0.is_costly();
+        let newcomer = all.try_open(now).unwrap();
+        assert!(gave_way(&mut costly.1) && !gave_way(&mut usual.1));
+        newcomer.0.is_costly();
+        newcomer.0.is_ours();
+        assert!(all.try_open(now).is_none(), "its request is complete");
     }
 
     #[test]

@@ -99,8 +99,9 @@ async fn accept(
     }
     body::check_length(&body)?;
     door.check_head(&parts.headers)?;
-    let body = body::read(body).await?;
-    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+    let connection = parts.extensions.get::<Arc<Connection>>().map(AsRef::as_ref);
+    let body = body::read(body, connection).await?;
+    if let Some(connection) = connection {
         connection.is_ours();
     }
     let request = WebhookRequest { method: &parts.method, target, headers: &parts.headers, body: &body };

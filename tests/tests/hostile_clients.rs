@@ -259,9 +259,8 @@ fn may_open(files: usize) -> bool {
     allowed >= files
 }
 
-/// Half of the texts may meet a machine that is busy with something else, such as with the bad clients.
 fn assert_quick(took: &[Duration], what: &str) {
-    assert!(took[took.len() / 2] <= WITHIN, "{what}: good texts took {took:?}");
+    assert!(took.iter().all(|took| *took <= WITHIN), "{what}: good texts took {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
