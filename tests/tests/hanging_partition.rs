@@ -53,7 +53,7 @@ async fn costs_no_other(release: Release) {
     let server = tokio::task::spawn_blocking(move || RabbitMqServer::start_release(release)).await.unwrap().unwrap();
     let server = Arc::new(server);
     let backend = Backend::Servers { amqp: vec![server.url().to_owned()], redis: shared_redis_url().to_owned() };
-    let house = House::open(Blueprint::new(backend)).await;
+    let mut house = House::open(Blueprint::new(backend)).await;
     house.simulator.assistant().answer_with(|turn| Answer::text(turn.text.clone()));
     let sick_queue = house.queue_of(&customer(0), Stage::Inbound);
     let (sick, healthy): (Vec<_>, Vec<_>) = (0..CONVERSATIONS)
@@ -65,11 +65,14 @@ async fn costs_no_other(release: Release) {
     blocking(&server, move |server| server.suspend_queue(&hanging).unwrap()).await;
     text(&house, 1..4).await;
     are_answered(&house, &healthy, 4).await;
+    house.restart_ingress().await;
+    text(&house, 4..6).await;
+    are_answered(&house, &healthy, 6).await;
     for conversation in &sick {
         assert_eq!(house.sent_to(&customer(*conversation)).len(), 1, "{sick_queue} hangs");
     }
     blocking(&server, move |server| server.resume_queue(&sick_queue).unwrap()).await;
-    are_answered(&house, &sick, 4).await;
+    are_answered(&house, &sick, 6).await;
     house.close(0).await;
 }
 

@@ -4,6 +4,7 @@
 //! ours connects, declares, works until anything fails, tears down and begins again. Publishing and consuming
 //! have a connection each, because a broker short of memory stops reading from connections that publish.
 
+mod channel;
 mod closing;
 mod dead_letter;
 mod declare;

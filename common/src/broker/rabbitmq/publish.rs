@@ -3,20 +3,18 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, MaybeDone, join_all, maybe_done};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use futures_util::future::join_all;
+use lapin::{BasicProperties, Confirmation, Connection};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::link::Link;
 use super::message::{Route, properties, route};
-use super::routes::{Answers, Owed, Routes, SLOW, Slot, Trouble, lock};
+use super::routes::{Answers, Owed, Routes, SLOW, Trouble};
 use super::step::step;
 use super::{depths, failure};
 use crate::broker::{Depths, Outgoing, Topology};
@@ -59,7 +57,7 @@ fn count_failure(queue: &'static str, trouble: Trouble) {
     metrics::counter!("switchboard_publish_failures_total", "queue" => queue, "kind" => kind).increment(1);
 }
 
-/// Publishes on one channel, which is opened again whenever it was lost.
+/// Publishes on one connection.
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Link,
@@ -67,19 +65,10 @@ pub(super) struct Publisher {
     clock: Clock,
     routes: Routes,
     window: Semaphore,
-    /// Held while messages are handed to lapin: it counts a message and queues it in two steps, so that two senders at
-    /// once could each be given the other's confirm.
-    turn: Mutex<()>,
-    slot: Slot,
-    /// Held while a channel is opened, so that all who found none share the one.
-    opening: tokio::sync::Mutex<()>,
     began: Instant,
     /// When a message was last confirmed, the checks' own aside: in ms after `began`, 0 for never.
     confirmed_ms: AtomicU64,
 }
-
-/// A message on its way to the socket.
-type Sending<'a> = MaybeDone<BoxFuture<'a, lapin::Result<PublisherConfirm>>>;
 
 /// A message ready to go.
 struct Ready<'a> {
@@ -110,9 +99,6 @@ impl Publisher {
             clock,
             routes: Routes::default(),
             window: Semaphore::new(WINDOW),
-            turn: Mutex::default(),
-            slot: Slot::default(),
-            opening: tokio::sync::Mutex::default(),
             began: Instant::now(),
             confirmed_ms: AtomicU64::default(),
         }
@@ -220,16 +206,19 @@ impl Publisher {
         let mut in_window = Some(self.window.acquire().await.map_err(closed)?);
         answers.refuse_or_try(Instant::now()).map_err(hanging)?;
         // Until the confirm, so that a channel whose place was taken over stays open for it.
-        let channel = self.channel(&connection).await?;
-        let mut sending = self.hand_over(&channel, message);
+        let channel = answers
+            .channel
+            .open(&connection)
+            .await
+            .map_err(|error| Unpublished::new(Trouble::Lost, failure::of_setup("cannot open a channel", &error)))?;
+        let mut sending = answers.channel.hand_over(&channel, &message.route, &message.properties, message.payload);
         (&mut sending).await;
         let confirm = match Pin::new(&mut sending).take_output() {
             Some(Ok(confirm)) => confirm,
             Some(Err(error)) => return Err(self.lost(&error)),
             None => return Err(Unpublished::new(Trouble::Lost, Failure::unknown("the message was not written"))),
         };
-        let slot = Arc::clone(&self.slot);
-        let mut owed = Owed::new(confirm, (Arc::clone(answers), place), (channel.clone(), slot));
+        let mut owed = Owed::new(confirm, Arc::clone(answers), place, channel.clone());
         let confirmation = match timeout(SLOW, &mut owed).await {
             Ok(confirmation) => confirmation,
             Err(_) => {
@@ -293,37 +282,6 @@ impl Publisher {
             return Err(Unpublished::new(Trouble::Blocked, failure));
         }
         Ok(connection)
-    }
-
-    /// Hands `message` to lapin, and waits for nothing: so whatever is published at the same time leaves in one write. lapin
-    /// queues a message when the future that publishes it is polled for the first time.
-    fn hand_over<'a>(&self, channel: &'a Channel, message: &'a Ready<'_>) -> Sending<'a> {
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let Ready { key: _, route: Route { exchange, key }, properties, payload } = message;
-        let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let publishing = channel.basic_publish(exchange, key, options, payload, properties.clone());
-        let mut sending: Sending<'_> = maybe_done(publishing.boxed());
-        // Not yet written, most likely: that is waited for with the confirm.
-        let _written = (&mut sending).now_or_never();
-        sending
-    }
-
-    /// The confirming channel; a new one when the old one or its connection was lost.
-    async fn channel(&self, connection: &Connection) -> Result<Channel, Unpublished> {
-        let usable = || lock(&self.slot).clone().filter(|channel| channel.status().connected());
-        if let Some(channel) = usable() {
-            return Ok(channel);
-        }
-        let _opening = self.opening.lock().await;
-        if let Some(channel) = usable() {
-            return Ok(channel);
-        }
-        let unopened = |error| Unpublished::new(Trouble::Lost, failure::of_setup("cannot open a channel", &error));
-        let channel = connection.create_channel().await.map_err(unopened)?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unopened)?;
-        *lock(&self.slot) = Some(channel.clone());
-        Ok(channel)
     }
 }
 

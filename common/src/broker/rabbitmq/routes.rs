@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::channel::ConfirmingChannel;
 use super::message::Route;
 use crate::broker::Topology;
 use crate::failure::Failure;
@@ -32,6 +33,8 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(600) };
 /// How long that message has before the next one may try.
 const TRIAL: Duration = Duration::from_secs(10);
+/// How many channels there are at most; queues beyond that share them. RabbitMQ's `channel_max` is 2,047 by default.
+const MOST_CHANNELS: usize = 1024;
 /// How long the channel is kept at least on which a queue owes a confirm. Closing it may cost the connection.
 const CHANNEL_KEPT: Duration = Duration::from_secs(30);
 /// A queue that was sick is well once it has confirmed and refused nothing for this long.
@@ -87,10 +90,18 @@ impl Trouble {
 /// All queues that were published to.
 #[derive(Debug)]
 pub(super) struct Routes {
-    known: Mutex<HashMap<Route, Arc<Answers>>>,
+    known: Mutex<Known>,
     /// Ends what waits for a late confirm, which holds the connection open.
     closed: CancellationToken,
     _close: DropGuard,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_route: HashMap<Route, Arc<Answers>>,
+    /// Several routes may lead to one queue.
+    by_queue: HashMap<String, Arc<Answers>>,
+    channels: Vec<Arc<ConfirmingChannel>>,
 }
 
 impl Default for Routes {
@@ -103,12 +114,27 @@ impl Default for Routes {
 impl Routes {
     pub(super) fn of(&self, topology: &Topology, route: &Route) -> Arc<Answers> {
         let mut known = lock(&self.known);
-        if let Some(answers) = known.get(route) {
+        if let Some(answers) = known.by_route.get(route) {
             return Arc::clone(answers);
         }
         let (queue, kind) = topology.queue_at(&route.exchange, &route.key);
-        let answers = Arc::new(Answers::new(queue, kind, self.closed.clone()));
-        known.insert(route.clone(), Arc::clone(&answers));
+        let answers = known.of_queue(queue, kind, &self.closed);
+        known.by_route.insert(route.clone(), Arc::clone(&answers));
+        answers
+    }
+}
+
+impl Known {
+    fn of_queue(&mut self, queue: String, kind: &'static str, closed: &CancellationToken) -> Arc<Answers> {
+        if let Some(answers) = self.by_queue.get(&queue) {
+            return Arc::clone(answers);
+        }
+        if self.channels.len() < MOST_CHANNELS {
+            self.channels.push(Arc::default());
+        }
+        let channel = Arc::clone(&self.channels[self.by_queue.len() % self.channels.len()]);
+        let answers = Arc::new(Answers::new(queue.clone(), kind, channel, closed.clone()));
+        self.by_queue.insert(queue, Arc::clone(&answers));
         answers
     }
 }
@@ -119,6 +145,7 @@ pub(super) struct Answers {
     pub(super) queue: String,
     /// What lies in it, as metrics name it.
     pub(super) kind: &'static str,
+    pub(super) channel: Arc<ConfirmingChannel>,
     pub(super) places: Arc<Semaphore>,
     is_sick: AtomicBool,
     state: Mutex<State>,
@@ -142,11 +169,11 @@ struct Hang {
 }
 
 impl Answers {
-    fn new(queue: String, kind: &'static str, closed: CancellationToken) -> Self {
+    fn new(queue: String, kind: &'static str, channel: Arc<ConfirmingChannel>, closed: CancellationToken) -> Self {
         let left_alone = LEFT_ALONE.start();
         let state = State { trouble: None, known: None, hangs: None, left_alone };
         let (places, is_sick) = (Arc::new(Semaphore::new(MOST_OWED)), AtomicBool::new(false));
-        Self { queue, kind, places, is_sick, state: Mutex::new(state), closed }
+        Self { queue, kind, channel, places, is_sick, state: Mutex::new(state), closed }
     }
 
     /// Fails at once while the queue hangs: another message would only be owed too.
@@ -233,9 +260,6 @@ impl Answers {
     }
 }
 
-/// The channel that all publish on, to be replaced by whoever finds it lost.
-pub(super) type Slot = Arc<Mutex<Option<Channel>>>;
-
 /// A message that is not confirmed yet. Given up when it is slow, its queue hangs until it is confirmed after all.
 pub(super) struct Owed {
     confirm: Option<PublisherConfirm>,
@@ -243,16 +267,16 @@ pub(super) struct Owed {
     answers: Arc<Answers>,
     _place: OwnedSemaphorePermit,
     channel: Channel,
-    slot: Slot,
 }
 
 impl Owed {
     pub(super) fn new(
         confirm: PublisherConfirm,
-        (answers, place): (Arc<Answers>, OwnedSemaphorePermit),
-        (channel, slot): (Channel, Slot),
+        answers: Arc<Answers>,
+        place: OwnedSemaphorePermit,
+        channel: Channel,
     ) -> Self {
-        Self { confirm: Some(confirm), since: Instant::now(), answers, _place: place, channel, slot }
+        Self { confirm: Some(confirm), since: Instant::now(), answers, _place: place, channel }
     }
 }
 
@@ -275,8 +299,7 @@ impl Drop for Owed {
             return;
         };
         let until = self.answers.hang(self.since, Instant::now());
-        let answers = Arc::clone(&self.answers);
-        let (channel, slot) = (self.channel.clone(), Arc::clone(&self.slot));
+        let (answers, channel) = (Arc::clone(&self.answers), self.channel.clone());
         runtime.spawn(async move {
             let late = answers.closed.run_until_cancelled(timeout_at(until, confirm));
             match late.await {
@@ -284,7 +307,7 @@ impl Drop for Owed {
                 Some(Ok(Ok(Confirmation::Ack(_)))) => answers.confirmed(Instant::now()),
                 Some(Ok(_)) => answers.hangs_no_more(),
                 // It may be well and the confirm lost: what comes next goes on another channel.
-                Some(Err(_)) => drop(lock(&slot).take_if(|now| now.id() == channel.id())),
+                Some(Err(_)) => answers.channel.leave(&channel),
             }
             drop(channel);
         });
@@ -301,7 +324,7 @@ mod tests {
 
     #[test]
     fn b1_a_queue_that_hangs_refuses_until_it_confirms_and_is_well_after_a_while() {
-        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound", CancellationToken::new());
+        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound", Arc::default(), CancellationToken::new());
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         answers.refuse_while_hanging(began).unwrap();
