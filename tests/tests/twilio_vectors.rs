@@ -139,6 +139,17 @@ fn every_valid_vector_is_refused_once_anything_signed_is_changed() {
         let body_changed = [
             ("longer body", case.but(|c| c.body.extend(b"&x=y"))),
             ("no body", case.but(|c| c.body = if c.body.is_empty() { b"x".to_vec() } else { Vec::new() })),
+            (
+                "no body, said to be a form",
+                case.but(|c| {
+                    c.body = if c.body.is_empty() { b"x".to_vec() } else { Vec::new() };
+                    c.set(CONTENT_TYPE, "application/x-www-form-urlencoded");
+                }),
+            ),
+            (
+                "a form without fields",
+                case.but(|c| c.body = if c.body.is_empty() { b"x".to_vec() } else { b"&=&".to_vec() }),
+            ),
         ];
         // A GET's body is neither signed nor read.
         let body_changed = body_changed.into_iter().filter(|_| case.method != Method::GET);

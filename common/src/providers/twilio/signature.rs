@@ -53,7 +53,7 @@ impl Verifier {
     pub(super) fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
         let signature = signature(request.headers)?;
         let algorithm = algorithm(request.headers)?;
-        let signed_body = signed_body(request);
+        let signed_body = signed_body(request)?;
         let as_called = self.public_urls.iter().filter_map(|url| spelled_as_called(url, request.headers));
         let as_called: Vec<String> = as_called.collect();
         let mut is_proven = false;
@@ -107,28 +107,30 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue
 
 /// What follows the URL in the signed string: the fields of a form, whatever type the body is said to have, or nothing
 /// where the signed query holds the body's hash. The body of a `GET` is not signed, and not read either.
-fn signed_body(request: &WebhookRequest<'_>) -> Vec<u8> {
-    let is_post = *request.method == Method::POST;
-    if !is_post || (!is_form(request) && body_is_hashed(request)) {
-        return Vec::new();
-    }
+fn signed_body(request: &WebhookRequest<'_>) -> Result<Vec<u8>, Refusal> {
+    let is_hashed = body_is_hashed(request);
+    let is_form = *request.method == Method::POST && (is_form(request) || is_hashed != Some(true));
     // Decoding makes nothing longer, but for bytes that are no UTF-8.
     let mut signed = Vec::with_capacity(request.body.len());
-    for (name, value) in Form::decode(request.body).sorted() {
+    let form = Form::decode(if is_form { request.body } else { &[] });
+    for (name, value) in form.sorted() {
         signed.extend_from_slice(name.as_bytes());
         signed.extend_from_slice(value.as_bytes());
     }
-    signed
+    // The URL alone would be proven, with any body or method that adds no field.
+    if signed.is_empty() && is_hashed == Some(false) {
+        return Err(Refusal::Unproven("the body is not the one that was signed"));
+    }
+    Ok(signed)
 }
 
+/// Whether the query holds the hash of this body, and of no other; `None` if it holds none.
 /// <https://www.twilio.com/docs/usage/security#a-few-notes>, "JSON body": `bodySHA256` holds the body's hash in hex.
-fn body_is_hashed(request: &WebhookRequest<'_>) -> bool {
-    let Ok(Some(expected)) = Form::of_query(request.target).get("bodySHA256").map(|hash| hash.map(str::to_owned))
-    else {
-        return false;
-    };
+fn body_is_hashed(request: &WebhookRequest<'_>) -> Option<bool> {
+    let query = Form::of_query(request.target);
+    let Ok(expected) = query.get("bodySHA256") else { return Some(false) };
     let found = hex::encode(Sha256::digest(request.body));
-    found.as_bytes().ct_eq(expected.as_bytes()).into()
+    expected.map(|expected| found.as_bytes().ct_eq(expected.as_bytes()).into())
 }
 
 /// `public_url` as it is, and with its scheme's own port added or taken away; the same in lower case, but for the path.
