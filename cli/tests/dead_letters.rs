@@ -287,7 +287,7 @@ async fn g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_
     let mut replaying = desk.start(&["replay", "--rate", &RATE.to_string()]);
     // On RabbitMQ what a replay holds does not count as lying there, so what has come out tells how far it is.
     let midway = async {
-        while house.simulator.messages().len() < 300 {
+        while house.simulator.messages().len() < 100 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -300,7 +300,7 @@ async fn g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_
     let took = began.elapsed().as_secs_f64();
     let replayed = again["replayed"].as_u64().unwrap();
     let rate = (replayed - 10) as f64 / took;
-    assert!((200..=710).contains(&replayed), "{replayed} were left after the kill");
+    assert!((200..=910).contains(&replayed), "{replayed} were left after the kill");
     assert!(rate <= f64::from(RATE) && rate >= f64::from(RATE) / 4.0, "{replayed} in {took} s: {rate} a second");
 
     let expected = expected_replies();

@@ -15,7 +15,7 @@ async fn keeps_its_promises(backend: Backend, names: &[&str], size: Size) {
     let rows = futures_util::future::join_all(scenarios.iter().map(|one| chaos::run(one, size))).await;
     let table = chaos::markdown(&rows);
     assert!(rows.iter().all(|row| row.violations.is_empty()), "{table}");
-    assert!(rows.iter().map(|row| row.kills + row.step_kills + row.terminations).sum::<u32>() >= 5, "{table}");
+    assert!(rows.iter().map(|row| row.kills + row.step_kills + row.terminations).sum::<u32>() >= 3, "{table}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

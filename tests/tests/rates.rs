@@ -63,6 +63,7 @@ impl Replies {
     /// Sends them all, and asserts that they leave within 1.1 times the ideal.
     async fn leave_in_time(self) {
         log_if_asked();
+        let metrics = common::operations::metrics_recorder().expect("no other recorder is there");
         let mut config = SimulatorConfig::demo();
         config.receipts.steps.clear();
         let account = config.twilio.clone();
@@ -110,6 +111,11 @@ impl Replies {
         shutdown.start();
         sending.await.unwrap();
         self.judge(&simulator);
+        let metrics = metrics.render();
+        for cause in self.throttled.map(|_| "throttle").into_iter().chain(["rate"]) {
+            let counted = format!("\nswitchboard_parked_total{{cause=\"{cause}\"}} ");
+            assert!(metrics.contains(&counted), "{counted} is not in {metrics}");
+        }
     }
 
     async fn watch(self, simulator: &Simulator) {

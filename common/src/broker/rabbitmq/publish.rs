@@ -17,7 +17,7 @@ use super::message::{Route, properties, route};
 use super::routes::{Answers, Owed, Routes, SLOW, Trouble};
 use super::step::step;
 use super::{depths, failure};
-use crate::broker::{Depths, Outgoing, Topology};
+use crate::broker::{Depths, Destination, Outgoing, Topology};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::message::ConversationKey;
@@ -129,8 +129,10 @@ impl Publisher {
     }
 
     fn ready<'a>(&self, message: &'a Outgoing) -> Ready<'a> {
+        // Dead letters lie in no order: a walk sorts them.
+        let is_ordered = !matches!(message.destination, Destination::Dead(..));
         Ready {
-            key: message.key,
+            key: message.key.filter(|_| is_ordered),
             route: route(&self.topology, message),
             properties: properties(message, self.clock.now()),
             payload: &message.payload,
