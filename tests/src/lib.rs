@@ -9,4 +9,5 @@ pub mod house;
 pub mod logs;
 pub mod samples;
 pub mod servers;
+pub mod strangers;
 pub mod traffic;

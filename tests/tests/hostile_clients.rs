@@ -9,13 +9,12 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use simulator::SimulatorConfig;
 use tests::chaos::binary;
 use tests::servers::{environment, free_port};
+use tests::strangers::{Stranger, besiege};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -32,106 +31,6 @@ const WITHIN: Duration = Duration::from_secs(1);
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// How many texts the good client sends while each kind is there.
 const GOOD_TEXTS: usize = 20;
-
-/// A bad client.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    /// Headers that never end.
-    SlowHeaders,
-    /// A body that never ends, for an integration that does not exist.
-    SlowBodies,
-    /// The same for one that exists, with a header that might be a proof.
-    SlowBodiesWithProof,
-    /// The same, in the smallest chunks.
-    SlowChunksWithProof,
-    /// One request after the other, and no answer is read.
-    NeverReading,
-    /// Many requests in one breath, again and again.
-    Pipelining,
-}
-
-impl Kind {
-    const ALL: [Self; 6] = [
-        Self::SlowHeaders,
-        Self::SlowBodies,
-        Self::SlowBodiesWithProof,
-        Self::SlowChunksWithProof,
-        Self::NeverReading,
-        Self::Pipelining,
-    ];
-
-    /// What it sends at once.
-    fn beginning(self) -> Vec<u8> {
-        let post = |id: &str, rest: &str| {
-            format!(
-                "POST /webhooks/{id}/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-                 x-twilio-signature: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n{rest}\r\n\r\n"
-            )
-        };
-        let long = "content-length: 65536";
-        match self {
-            Self::SlowHeaders => format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(60 << 10)),
-            Self::SlowBodies => post("nothing", long) + &"x".repeat(60 << 10),
-            Self::SlowBodiesWithProof => post("support", long) + &"x".repeat(60 << 10),
-            Self::SlowChunksWithProof => post("support", "transfer-encoding: chunked") + &"1\r\nx\r\n".repeat(30 << 10),
-            Self::NeverReading => "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000),
-            Self::Pipelining => "GET /webhooks/support/messages HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100),
-        }
-        .into_bytes()
-    }
-
-    /// Plays it on one connection until the other side has had enough.
-    async fn play(self, address: &str) -> std::io::Result<()> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(&self.beginning()).await?;
-        let mut answers = [0; 4096];
-        loop {
-            match self {
-                Self::NeverReading => {
-                    stream.write_all(&self.beginning()).await?;
-                }
-                Self::Pipelining => {
-                    if stream.read(&mut answers).await? == 0 {
-                        return Ok(());
-                    }
-                    stream.write_all(&self.beginning()).await?;
-                }
-                Self::SlowChunksWithProof => stream.write_all(b"1\r\nx\r\n").await?,
-                _ => stream.write_all(b"x").await?,
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-    }
-}
-
-/// `count` clients of a kind, each of which comes again when it is cut off. They go when this is dropped.
-async fn besiege(kind: Kind, address: &str, count: usize) -> JoinSet<()> {
-    let begun = Arc::new(AtomicUsize::new(0));
-    let mut clients = JoinSet::new();
-    for _ in 0..count {
-        let (address, begun) = (address.to_owned(), Arc::clone(&begun));
-        clients.spawn(async move {
-            let mut is_first = true;
-            loop {
-                if std::mem::take(&mut is_first) {
-                    begun.fetch_add(1, Ordering::Relaxed);
-                }
-                // It is cut off, and that is all there is to know.
-                drop(kind.play(&address).await);
-                sleep(Duration::from_secs(3)).await;
-            }
-        });
-    }
-    let all_here = async {
-        while begun.load(Ordering::Relaxed) < count {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, all_here).await.expect("all come in time");
-    // What they send at once arrives.
-    sleep(WITHIN).await;
-    clients
-}
 
 /// `switchboard ingress`, with the embedded broker.
 struct Ingress {
@@ -281,9 +180,9 @@ async fn g8_b6_b7_thousands_of_bad_clients_of_each_kind_cost_little_memory_and_n
         alone[alone.len() / 2],
         alone.last().unwrap()
     );
-    for kind in Kind::ALL {
+    for kind in Stranger::ALL {
         let name = format!("{kind:?}");
-        let bad = besiege(kind, &ingress.address, clients).await;
+        let bad = besiege(kind, &ingress.address, "support", clients).await;
         let took = ingress.text(&name).await;
         drop(bad);
         let (now, most) = (ingress.resident_kib("VmRSS"), ingress.resident_kib("VmHWM"));
@@ -306,10 +205,10 @@ async fn g8_b6_clients_that_never_read_are_cut() {
     let _alone = ALONE.lock().await;
     let ingress = Ingress::start(1024).await;
     let mut clients = JoinSet::new();
-    for kind in [Kind::NeverReading, Kind::Pipelining] {
+    for kind in [Stranger::NeverReading, Stranger::Pipelining] {
         for _ in 0..10 {
             let address = ingress.address.clone();
-            clients.spawn(async move { kind.play(&address).await });
+            clients.spawn(async move { kind.play(&address, "support").await });
         }
     }
     timeout(Duration::from_secs(30), async { while clients.join_next().await.is_some() {} })
@@ -324,7 +223,7 @@ async fn g8_b6_slow_clients_that_take_every_file_descriptor_do_not_keep_a_good_o
         return;
     }
     let ingress = Ingress::start(256).await;
-    let bad = besiege(Kind::SlowHeaders, &ingress.address, 500).await;
+    let bad = besiege(Stranger::SlowHeaders, &ingress.address, "support", 500).await;
     let took = ingress.text("FewFiles").await;
     drop(bad);
     assert_quick(&took, "with few file descriptors");

@@ -9,7 +9,8 @@ use simulator::{CallbackFrom, Fault as Bad, FaultPlan, Route, TwilioQuirks};
 use tokio::time::sleep;
 
 use super::servers::Servers;
-use super::site::{PARTITIONS, Site};
+use super::site::{INTEGRATION, PARTITIONS, Site};
+use crate::strangers::{Stranger, besiege};
 
 /// For how long a broker is away, before it is started again.
 const BROKER_AWAY: Duration = Duration::from_secs(3);
@@ -25,6 +26,9 @@ const LONGEST_JUMP_BACK_S: i64 = 30;
 const SICK: Duration = Duration::from_secs(60);
 /// The longest that a process is frozen: RabbitMQ takes it for dead after 10 to 20 s.
 const FROZEN: Duration = Duration::from_secs(30);
+/// How many strangers come, more than the 1,024 connections that ingress has, and for how long.
+const STRANGERS: usize = 1200;
+const SIEGE: Duration = Duration::from_secs(5);
 /// How late Twilio's list is: less than the 30 s after which the sender looks at it.
 const LIST_LAG_MS: u64 = 10_000;
 /// How late its callbacks are: later than that.
@@ -65,6 +69,8 @@ pub(super) enum Kind {
     Freeze,
     /// What Twilio makes of texts, lists and callbacks: another of its ways in turn.
     Quirks,
+    /// More strangers at the front door than it has places, each time of another kind.
+    Strangers,
     /// The assistant answers 5xx.
     AssistantError,
     /// The assistant answers too late.
@@ -110,6 +116,8 @@ pub(super) enum Fault {
     Freeze(usize, Duration),
     /// Twilio is like this from now on.
     Quirks(TwilioQuirks),
+    /// Strangers of this kind come to the front door, and go again.
+    Strangers(Stranger),
     /// Calls of a simulated service fail.
     Service(Route, FaultPlan),
     /// The assistant's sessions are gone.
@@ -142,6 +150,7 @@ impl Kind {
             }
             Self::Freeze => Fault::Freeze(dice.random_range(0..1000), FROZEN.mul_f64(dice.random_range(0.3..1.0))),
             Self::Quirks => Fault::Quirks(quirks(turn)),
+            Self::Strangers => Fault::Strangers(Stranger::ALL[turn % Stranger::ALL.len()]),
             Self::BrokerOutage => Fault::Outage(times),
             Self::NodeLoss => Fault::Node(turn),
             Self::AssistantError => assistant(Bad::status(if dice.random() { 500 } else { 503 }).times(times)),
@@ -218,6 +227,7 @@ impl Fault {
             Self::Partition { queue, hangs } => sick_partition(site, queue, hangs).await,
             Self::Freeze(which, time) => site.pick(which).freeze(time),
             Self::Quirks(quirks) => site.simulator.set_twilio_quirks(quirks),
+            Self::Strangers(kind) => siege(site, kind).await,
             Self::Clock(jump_s) => site.let_clock_jump(jump_s),
         }
     }
@@ -242,6 +252,12 @@ async fn sick_partition(site: &Site, queue: String, hangs: bool) {
     }
     sleep(SICK * 2 / 5).await;
     on_servers(site, move |servers| servers.make_well(&queue, hangs)).await;
+}
+
+async fn siege(site: &Site, kind: Stranger) {
+    let strangers = besiege(kind, &site.ingress, INTEGRATION, STRANGERS).await;
+    sleep(SIEGE).await;
+    drop(strangers);
 }
 
 /// What Twilio may do, one thing in turn. Its list is late, too, and its callbacks come later than the sender looks there.

@@ -12,7 +12,7 @@ use super::fault::Kind::{
     self, AssistantError, AssistantHang, AssistantNonsense, AssistantReset, BrokerAlarm, BrokerCut, BrokerKill,
     BrokerOutage, BrokerRestart, ClockJump, Freeze, Kill, NodeLoss, PartitionHangs, PartitionLost, ProviderError,
     ProviderHang, ProviderHangBefore, ProviderReset, Quirks, SessionsExpire, StoreCut, StoreDemoted, StoreKill,
-    StoreRestart, Terminate, Throttle, Workers,
+    StoreRestart, Strangers, Terminate, Throttle, Workers,
 };
 use super::site::Mortal;
 use crate::servers::Release;
@@ -171,6 +171,15 @@ fn both() -> Vec<Scenario> {
             faults: &[Kill],
             every: second * 3 / 2,
             is_provider_flaky: true,
+            ..QUIET
+        },
+        Scenario {
+            name: "strangers",
+            faults: &[Strangers],
+            every: 8 * second,
+            is_slow: true,
+            at_least: 50 * second,
+            longest_gap: Some(15 * second),
             ..QUIET
         },
         Scenario { name: "clock", kills: 5, faults: &[ClockJump], every: 2 * second, ..QUIET },

@@ -26,6 +26,9 @@ pub(super) const FAILURE_MESSAGE: &str = "We cannot answer right now.";
 /// How long the queues may be away while they are counted.
 const COUNT_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The id of its integration.
+pub(super) const INTEGRATION: &str = "chaos";
+
 /// How many partitions there are.
 pub(super) const PARTITIONS: u16 = 8;
 
@@ -66,6 +69,8 @@ pub(super) struct Site {
     pub(super) simulator: Simulator,
     /// Our number.
     pub(super) number: String,
+    /// Where ingress listens: an address and a port.
+    pub(super) ingress: String,
     /// What was done to it.
     pub(super) toll: Toll,
     /// RabbitMQ and Redis, where it runs on them.
@@ -105,16 +110,17 @@ impl Site {
         let number = config.twilio.numbers[0].number.clone();
         let simulator = Simulator::start(config).await.expect("the simulator starts");
         simulator.assistant().answer_with(|turn| Answer::text(turn.text.clone()));
-        let ingress = format!("http://127.0.0.1:{}", free_port());
-        simulator.set_webhook(&number, &format!("{ingress}/webhooks/chaos/messages"));
-        let toml = configuration(directory.path(), &ingress, simulator.url(), servers.as_deref());
+        let ingress = format!("127.0.0.1:{}", free_port());
+        let url = format!("http://{ingress}");
+        simulator.set_webhook(&number, &format!("{url}/webhooks/{INTEGRATION}/messages"));
+        let toml = configuration(directory.path(), &url, simulator.url(), servers.as_deref());
         std::fs::write(directory.path().join("switchboard.toml"), toml).expect("the configuration can be written");
         let dice = StdRng::seed_from_u64(plan.seed);
         let toll = Toll::default();
         let disk = plan.is_disk_small.then(|| SmallDisk::at(&directory.path().join("data/spool")));
         let (processes, clock_offset_s) = (Vec::new(), 0);
         let mut site =
-            Self { simulator, number, toll, servers, processes, plan, dice, clock_offset_s, disk, directory };
+            Self { simulator, number, ingress, toll, servers, processes, plan, dice, clock_offset_s, disk, directory };
         site.let_clock_jump(0);
         site.start();
         site

@@ -1,0 +1,121 @@
+//! Strangers at the front door: they take time and room, and prove nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Longer than the busiest machine takes to let them all in.
+const DEADLINE: Duration = Duration::from_secs(60);
+const COMES_AGAIN_AFTER: Duration = Duration::from_secs(3);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Somebody at the front door who is no provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranger {
+    /// Headers that never end.
+    SlowHeaders,
+    /// A body that never ends, for an integration that does not exist.
+    SlowBodies,
+    /// The same for one that exists, with a header that might be a proof.
+    SlowBodiesWithProof,
+    /// The same, in the smallest chunks.
+    SlowChunksWithProof,
+    /// One request after the other, and no answer is read.
+    NeverReading,
+    /// Many requests in one breath, again and again.
+    Pipelining,
+}
+
+impl Stranger {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::SlowHeaders,
+        Self::SlowBodies,
+        Self::SlowBodiesWithProof,
+        Self::SlowChunksWithProof,
+        Self::NeverReading,
+        Self::Pipelining,
+    ];
+
+    /// What it sends at once, to an ingress that has `integration`.
+    fn beginning(self, integration: &str) -> Vec<u8> {
+        let post = |id: &str, rest: &str| {
+            format!(
+                "POST /webhooks/{id}/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                 x-twilio-signature: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n{rest}\r\n\r\n"
+            )
+        };
+        let long = "content-length: 65536";
+        match self {
+            Self::SlowHeaders => format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(60 << 10)),
+            Self::SlowBodies => post("nothing", long) + &"x".repeat(60 << 10),
+            Self::SlowBodiesWithProof => post(integration, long) + &"x".repeat(60 << 10),
+            Self::SlowChunksWithProof => {
+                post(integration, "transfer-encoding: chunked") + &"1\r\nx\r\n".repeat(30 << 10)
+            }
+            Self::NeverReading => "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000),
+            Self::Pipelining => format!("GET /webhooks/{integration}/messages HTTP/1.1\r\nhost: a\r\n\r\n").repeat(100),
+        }
+        .into_bytes()
+    }
+
+    /// Plays it on one connection until the other side has had enough.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub async fn play(self, address: &str, integration: &str) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&self.beginning(integration)).await?;
+        let mut answers = [0; 4096];
+        loop {
+            match self {
+                Self::NeverReading => {
+                    stream.write_all(&self.beginning(integration)).await?;
+                }
+                Self::Pipelining => {
+                    if stream.read(&mut answers).await? == 0 {
+                        return Ok(());
+                    }
+                    stream.write_all(&self.beginning(integration)).await?;
+                }
+                Self::SlowChunksWithProof => stream.write_all(b"1\r\nx\r\n").await?,
+                _ => stream.write_all(b"x").await?,
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// `count` strangers, each of whom comes again when it is cut off. They go when this is dropped.
+///
+/// # Panics
+/// When they cannot all come within a minute.
+pub async fn besiege(stranger: Stranger, address: &str, integration: &str, count: usize) -> JoinSet<()> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..count {
+        let (address, integration, begun) = (address.to_owned(), integration.to_owned(), Arc::clone(&begun));
+        clients.spawn(async move {
+            begun.fetch_add(1, Ordering::Relaxed);
+            loop {
+                // It is cut off, and that is all there is to know.
+                drop(stranger.play(&address, &integration).await);
+                sleep(COMES_AGAIN_AFTER).await;
+            }
+        });
+    }
+    let all_here = async {
+        while begun.load(Ordering::Relaxed) < count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, all_here).await.expect("all come in time");
+    // What they send at once arrives.
+    sleep(ARRIVES_WITHIN).await;
+    clients
+}
