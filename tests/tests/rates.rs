@@ -29,6 +29,16 @@ const RATE_PER_SECOND: f64 = 2.0;
 /// Nothing goes for no longer than this while something is due.
 const LONGEST_GAP_S: f64 = 3.0;
 
+fn integration(twilio: TwilioSettings) -> Integration {
+    Integration {
+        id: IntegrationId::parse("support").unwrap(),
+        numbers: Vec::new(),
+        provider: ProviderSettings::Twilio(twilio),
+        assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
+        options: Options { rate_per_second: RATE_PER_SECOND, ..Options::default() },
+    }
+}
+
 /// Replies of one number on their way out.
 #[derive(Debug, Clone, Copy)]
 struct Replies {
@@ -68,16 +78,10 @@ impl Replies {
         config.receipts.steps.clear();
         let account = config.twilio.clone();
         let simulator = Simulator::start(config).await.unwrap();
-        let integration = Integration {
-            id: IntegrationId::parse("support").unwrap(),
-            numbers: Vec::new(),
-            provider: ProviderSettings::Twilio(TwilioSettings {
-                base_url: simulator.url().to_owned(),
-                ..TwilioSettings::new(account.account_sid, vec![account.auth_token.into()])
-            }),
-            assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
-            options: Options { rate_per_second: RATE_PER_SECOND, ..Options::default() },
-        };
+        let integration = integration(TwilioSettings {
+            base_url: simulator.url().to_owned(),
+            ..TwilioSettings::new(account.account_sid, vec![account.auth_token.into()])
+        });
         let prefix = format!("rates-{}", Uuid::new_v4().simple());
         let urls = vec![servers::shared_amqp_url().into()];
         let broker = Arc::new(RabbitMq::new(urls, Topology::new(prefix.as_str(), 4)));
@@ -111,7 +115,11 @@ impl Replies {
         shutdown.start();
         sending.await.unwrap();
         self.judge(&simulator);
-        let metrics = metrics.render();
+        self.is_told(&metrics.render());
+    }
+
+    /// Parts that waited are counted by what they waited for.
+    fn is_told(self, metrics: &str) {
         for cause in self.throttled.map(|_| "throttle").into_iter().chain(["rate"]) {
             let counted = format!("\nswitchboard_parked_total{{cause=\"{cause}\"}} ");
             assert!(metrics.contains(&counted), "{counted} is not in {metrics}");
