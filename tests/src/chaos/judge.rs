@@ -88,8 +88,8 @@ pub(super) struct Law {
     pub(super) texts: u64,
     /// Texts that were accepted.
     pub(super) accepted: u64,
-    /// The longest time in which nothing went out while people texted.
-    pub(super) gap: Duration,
+    /// The longest time in which nothing went out while people texted, and when it began.
+    pub(super) gap: (Duration, Timestamp),
     /// How long that may be.
     pub(super) longest_gap: Option<Duration>,
     /// How often a text was answered with 503.
@@ -121,8 +121,8 @@ pub(super) fn violations(law: Law, findings: &Findings, depths: &Depths, counts:
         format!("{} dead letters for {} failed turns", depths.dead, findings.failed),
     );
     check(
-        law.longest_gap.is_some_and(|most| law.gap > most),
-        format!("nothing went out for {:.1} s", law.gap.as_secs_f64()),
+        law.longest_gap.is_some_and(|most| law.gap.0 > most),
+        format!("nothing went out for {:.1} s from {} on", law.gap.0.as_secs_f64(), law.gap.1),
     );
     check(law.must_turn_away && law.turned_away == 0, "no text met a full disk".to_owned());
     let left = depths.inbound + depths.outbound + depths.receipts + depths.delayed;
@@ -149,10 +149,11 @@ pub(super) fn last(sent: &[Message], begun_at: Timestamp) -> Duration {
     last.and_then(|last| Duration::try_from(last.duration_since(begun_at)).ok()).unwrap_or_default()
 }
 
-/// The longest time between two texts that went out one after the other, as long as people texted.
-pub(super) fn longest_gap(sent: &[Message], texted_until: Timestamp) -> Duration {
+/// The longest time between two texts that went out one after the other, as long as people texted, and when it began.
+pub(super) fn longest_gap(sent: &[Message], texted_until: Timestamp) -> (Duration, Timestamp) {
     let mut times: Vec<Timestamp> = sent.iter().map(|message| message.accepted_at).collect();
     times.retain(|sent| *sent < texted_until);
-    let gaps = times.windows(2).filter_map(|pair| Duration::try_from(pair[1].duration_since(pair[0])).ok());
-    gaps.max().unwrap_or_default()
+    let gaps =
+        times.windows(2).filter_map(|pair| Some((Duration::try_from(pair[1].duration_since(pair[0])).ok()?, pair[0])));
+    gaps.max().unwrap_or((Duration::ZERO, texted_until))
 }

@@ -110,15 +110,15 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
     let texting = tokio::spawn({
         let (phone, number) = (site.simulator.phone(), site.number.clone());
         let (traffic, progress) = (traffic.clone(), Arc::clone(&progress));
-        async move { traffic.run(&phone, &number, &progress).await }
+        async move { (traffic.run(&phone, &number, &progress).await, Clock::system().now()) }
     });
     let (begun, begun_at) = (Instant::now(), Clock::system().now());
     for (when, fault) in scenario.script(traffic.seed, traffic.duration, random_kills) {
         sleep_until(begun + when).await;
         fault.strike(&mut site).await;
     }
-    let accepted = texting.await.expect("the traffic ends well");
-    let texted_until = Clock::system().now();
+    // Faults may go on for longer than people text.
+    let (accepted, texted_until) = texting.await.expect("the traffic ends well");
     site.simulator.clear_faults();
     let depths = come_to_rest(&mut site, &accepted, scenario.sabotage.is_some()).await;
     judge(scenario, size.backend, site, &traffic, &progress, &accepted, depths, (begun_at, texted_until), started)
@@ -217,7 +217,7 @@ fn judge(
         findings,
         dead: depths.dead,
         recovery,
-        gap: law.gap,
+        gap: law.gap.0,
         last: judge::last(&site.simulator.messages(), begun_at),
         peak_mib: counts.peak_kib.values().max().map_or(0, |kib| kib.div_ceil(1024)),
         took: started.elapsed(),

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::binary;
 use super::toll::Toll;
+use crate::servers::environment;
 
 /// Longer than a process may take to stop: its `shutdown_grace`, and a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -133,7 +134,8 @@ fn spawn(start: &mut Start) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(start.directory.join("log"));
     program(start.longest_file_kib)
         .arg(start.role)
-        .args(["--failpoints", &orders, "--log", "warn"])
+        .args(["--failpoints", &orders, "--log"])
+        .arg(environment("CHAOS_LOG").unwrap_or_else(|| "warn".to_owned()))
         .current_dir(&start.directory)
         .env_clear()
         .stdin(Stdio::null())
