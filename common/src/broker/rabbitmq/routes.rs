@@ -30,7 +30,7 @@ const MOST_OWED: usize = 30;
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// How long a queue that hangs is left alone until one message tries it again. Soon at first: RabbitMQ loses the confirm of
 /// what is published while a queue starts (3.10.8). Then ever later: it may keep what a queue owes.
-const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(600) };
+const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(30) };
 /// How long that message has before the next one may try.
 const TRIAL: Duration = Duration::from_secs(10);
 /// How many channels there are at most; queues beyond that share them. RabbitMQ's `channel_max` is 2,047 by default.
