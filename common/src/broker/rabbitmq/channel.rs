@@ -1,6 +1,6 @@
 //! The channel on which the messages for one queue leave. Each queue has its own: RabbitMQ handles the first message of a
 //! channel to a queue in place, and where the queue's leader hangs, that holds up the channel, with all that follows on
-//! it, for 65 s (3.10.8; 30 s on 4.3.6).
+//! it: conversations of other queues waited for 83 s (3.10.8) and 31 s (4.3.6) while all shared one.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -21,16 +21,18 @@ use super::channel::ConfirmingChannel;
 use super::message::Route;
 use crate::broker::Topology;
 use crate::failure::Failure;
-use crate::retry::{Backoff, RetryPolicy};
 
 /// How many messages may be unconfirmed at a time in one queue.
 const MOST_OWED: usize = 30;
 /// What is given up after this long makes a queue one that hangs. An ordinary confirm takes milliseconds, and an election
 /// about a second.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
-/// How long a queue that hangs is left alone until one message tries it again. Soon at first: RabbitMQ loses the confirm of
-/// what is published while a queue starts (3.10.8). Then ever later: it may keep what a queue owes.
-const LEFT_ALONE: RetryPolicy = RetryPolicy { initial: Duration::from_secs(2), max: Duration::from_secs(30) };
+/// How long a queue that hangs is left alone at least until one message tries it again. Soon at first: RabbitMQ loses the
+/// confirm of what is published while a queue starts (3.10.8).
+const LEFT_ALONE: Duration = Duration::from_secs(2);
+/// Which part of the time that it has hung it is left alone for, later on. What tries it is owed for as long again as the
+/// queue hangs: at this pace that is some six messages, however long it hangs.
+const LEFT_ALONE_PART: u32 = 8;
 /// How long that message has before the next one may try.
 const TRIAL: Duration = Duration::from_secs(10);
 /// How many channels there are at most; queues beyond that share them. RabbitMQ's `channel_max` is 2,047 by default.
@@ -157,7 +159,6 @@ struct State {
     trouble: Option<(Trouble, Instant)>,
     known: Option<(Trouble, Instant)>,
     hangs: Option<Hang>,
-    left_alone: Backoff,
 }
 
 /// A queue that does not confirm.
@@ -168,10 +169,16 @@ struct Hang {
     next_try: Instant,
 }
 
+impl Hang {
+    /// How long it is left alone at `now`.
+    fn left_alone(self, now: Instant) -> Duration {
+        LEFT_ALONE.max(now.saturating_duration_since(self.since) / LEFT_ALONE_PART)
+    }
+}
+
 impl Answers {
     fn new(queue: String, kind: &'static str, channel: Arc<ConfirmingChannel>, closed: CancellationToken) -> Self {
-        let left_alone = LEFT_ALONE.start();
-        let state = State { trouble: None, known: None, hangs: None, left_alone };
+        let state = State { trouble: None, known: None, hangs: None };
         let (places, is_sick) = (Arc::new(Semaphore::new(MOST_OWED)), AtomicBool::new(false));
         Self { queue, kind, channel, places, is_sick, state: Mutex::new(state), closed }
     }
@@ -184,8 +191,7 @@ impl Answers {
     /// The same for a message about to leave. Of those that come when the queue may be tried again, one goes.
     pub(super) fn refuse_or_try(&self, now: Instant) -> Result<(), Failure> {
         self.refuse_unless(now, |state| {
-            let next_try = now + TRIAL + state.left_alone.next_delay(None);
-            state.hangs = state.hangs.map(|hang| Hang { next_try, ..hang });
+            state.hangs = state.hangs.map(|hang| Hang { next_try: now + TRIAL + hang.left_alone(now), ..hang });
         })
     }
 
@@ -213,9 +219,7 @@ impl Answers {
             return;
         }
         let mut state = lock(&self.state);
-        if state.hangs.take().is_some() {
-            state.left_alone.reset();
-        }
+        state.hangs = None;
         if state.trouble.is_some_and(|(_, at)| now.saturating_duration_since(at) >= WELL_AFTER) {
             state.trouble = None;
             self.is_sick.store(false, Ordering::Relaxed);
@@ -246,13 +250,13 @@ impl Answers {
     fn hang(&self, since: Instant, now: Instant) -> Instant {
         self.has(Trouble::Hangs, now);
         let mut state = lock(&self.state);
-        let since = state.hangs.map_or(since, |hang| hang.since);
+        let mut hang = state.hangs.unwrap_or(Hang { since, next_try: now });
         // Of several that were on their way the first one counts.
-        if state.hangs.is_none_or(|hang| hang.next_try <= now) {
-            let next_try = now + state.left_alone.next_delay(None);
-            state.hangs = Some(Hang { since, next_try });
+        if hang.next_try <= now {
+            hang.next_try = now + hang.left_alone(now);
         }
-        now + CHANNEL_KEPT.max(now.saturating_duration_since(since))
+        state.hangs = Some(hang);
+        now + CHANNEL_KEPT.max(now.saturating_duration_since(hang.since))
     }
 
     fn hangs_no_more(&self) {
@@ -332,7 +336,7 @@ mod tests {
         answers.hang(began, after(10));
         let refusal = answers.refuse_or_try(after(10)).unwrap_err().to_string();
         assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 10 s");
-        // From half to one and a half times the first delay, although several were on their way.
+        // The first delay, although several were on their way.
         answers.refuse_while_hanging(after(10)).unwrap_err();
         answers.refuse_while_hanging(after(13)).unwrap();
         answers.refuse_or_try(after(13)).unwrap();
@@ -346,5 +350,33 @@ mod tests {
         assert!(is_sick(), "it refused a moment ago");
         answers.confirmed(after(75));
         assert!(!is_sick());
+    }
+
+    #[test]
+    fn b1_what_tries_a_hanging_queue_leaves_it_places_however_long_it_hangs() {
+        let answers = Answers::new("sb.inbound.5".to_owned(), "inbound", Arc::default(), CancellationToken::new());
+        let began = Instant::now();
+        let mut owed_until = vec![answers.hang(began, began + TRIAL)];
+        for second in 11..24 * 3600 {
+            let now = began + Duration::from_secs(second);
+            owed_until.retain(|until| *until > now);
+            assert!(owed_until.len() < MOST_OWED / 2, "{} are owed after {second} s", owed_until.len());
+            if answers.refuse_or_try(now).is_ok() {
+                owed_until.push(answers.hang(now, now + TRIAL));
+                let soon = now + TRIAL + (now - began) / 4 + LEFT_ALONE;
+                answers.refuse_while_hanging(soon).expect("a queue that is well again is found out soon");
+            }
+        }
+    }
+
+    #[test]
+    fn several_routes_to_one_queue_share_what_it_may_owe_and_many_queues_share_channels() {
+        let (routes, topology) = (Routes::default(), Topology::new("sb", 1));
+        let of = |exchange: String, key: String| routes.of(&topology, &Route { exchange, key });
+        let delay = || topology.delay(crate::broker::Stage::Inbound, "30s");
+        assert!(Arc::ptr_eq(&of(delay(), "1".to_owned()), &of(delay(), "2".to_owned())));
+        let queues: Vec<_> = (0..MOST_CHANNELS + 9).map(|number| of(String::new(), number.to_string())).collect();
+        let channels: std::collections::HashSet<_> = queues.iter().map(|one| Arc::as_ptr(&one.channel)).collect();
+        assert_eq!(channels.len(), MOST_CHANNELS, "RabbitMQ allows no more than twice as many");
     }
 }
