@@ -82,7 +82,10 @@ impl Address {
         let is_number = self.number().is_some();
         let mask = |(i, c)| if i >= shown_from || (i == 0 && is_number) { c } else { '*' };
         let colon = if channel.is_empty() { "" } else { ":" };
-        format!("{channel}{colon}{}", rest.chars().enumerate().map(mask).collect::<String>())
+        let masked: String = rest.chars().enumerate().map(mask).collect();
+        // What is hidden may be asterisks itself.
+        let masked = if masked == rest { "*".repeat(length) } else { masked };
+        format!("{channel}{colon}{masked}")
     }
 
     /// The number in E.164, where it is one, on a channel or not.
@@ -252,6 +255,12 @@ mod tests {
             assert_eq!(address.country_code().as_deref(), country, "{}", address.0);
             assert_eq!(address.is_answerable(), is_answerable, "{}", address.0);
         }
+    }
+
+    #[test]
+    fn g7_an_address_of_asterisks_is_hidden_too() {
+        assert_eq!(Address("*x".to_owned()).masked(), "**");
+        assert_eq!(Address("rcs:**x".to_owned()).masked(), "rcs:***");
     }
 
     proptest! {
