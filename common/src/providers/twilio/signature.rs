@@ -124,13 +124,13 @@ fn signed_body(request: &WebhookRequest<'_>) -> Result<Vec<u8>, Refusal> {
     Ok(signed)
 }
 
-/// Whether the query holds the hash of this body, and of no other; `None` if it holds none.
+/// Whether the query holds the hash of this body, which is posted, and of no other; `None` if it holds none.
 /// <https://www.twilio.com/docs/usage/security#a-few-notes>, "JSON body": `bodySHA256` holds the body's hash in hex.
 fn body_is_hashed(request: &WebhookRequest<'_>) -> Option<bool> {
     let query = Form::of_query(request.target);
     let Ok(expected) = query.get("bodySHA256") else { return Some(false) };
     let found = hex::encode(Sha256::digest(request.body));
-    expected.map(|expected| found.as_bytes().ct_eq(expected.as_bytes()).into())
+    expected.map(|expected| *request.method == Method::POST && found.as_bytes().ct_eq(expected.as_bytes()).into())
 }
 
 /// `public_url` as it is, and with its scheme's own port added or taken away; the same in lower case, but for the path.
