@@ -73,7 +73,8 @@ pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
 }
 
 /// How many clients the kernel holds that are not accepted yet. The next one's packet is dropped, and sent again only a
-/// second later. Linux keeps it at `net.core.somaxconn`, which is 4096 by default.
+/// second later. Linux holds no more than `net.core.somaxconn`, 4096 by default:
+/// <https://man7.org/linux/man-pages/man2/listen.2.html>.
 const ACCEPT_QUEUE: u32 = 4096;
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

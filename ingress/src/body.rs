@@ -13,8 +13,8 @@ use crate::problem::Problem;
 const LIMIT_BYTES: usize = 64 * 1024;
 /// A page of memory, and what most bodies fit in.
 const PIECE_BYTES: usize = 4096;
-/// A body in more pieces than this is costly: each is some microseconds of work, and a provider sends a handful.
-const MANY_FRAMES: usize = 64;
+/// A body in so many pieces is costly: each is some microseconds of work, and a provider sends a handful.
+const MANY_PIECES: usize = 64;
 /// How long a body may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,13 +23,15 @@ pub(crate) fn check_length(body: &Body) -> Result<(), Problem> {
     if body.size_hint().lower() > LIMIT_BYTES as u64 { Err(Problem::TooLarge) } else { Ok(()) }
 }
 
-/// The whole body, which may lie about its length. `connection` learns it when it comes in very many pieces.
+/// The whole body, which may lie about its length. `connection` is told when it comes in [`MANY_PIECES`].
 pub(crate) async fn read(mut body: Body, connection: Option<&Connection>) -> Result<Vec<u8>, Problem> {
     let collect = async {
         let (mut pieces, mut frames) = (Pieces::default(), 0);
         while let Some(frame) = body.frame().await {
             frames += 1;
-            if let (MANY_FRAMES, Some(connection)) = (frames, connection) {
+            if frames == MANY_PIECES
+                && let Some(connection) = connection
+            {
                 connection.is_costly();
             }
             let frame = frame.map_err(|_| Problem::BrokenOff)?;

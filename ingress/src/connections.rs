@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// How long a connection keeps its place whatever it does: what a client sends follows its connection in milliseconds, but
-/// not in the same one. Of a thousand connections four thousand can be taken in a second.
+/// not in the same one. A thousand places take four thousand newcomers a second.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How soon a newcomer looks again whether there is a place.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -197,7 +197,7 @@ impl Connection {
         self.change(|entry| entry.is_waited_for = true);
     }
 
-    /// Its request comes in so many pieces that a newcomer may take its place although there is more to read.
+    /// Its request is much work to read: a newcomer may take its place although there is more to read.
     pub(crate) fn is_costly(&self) {
         self.change(|entry| entry.is_costly = true);
     }

@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const COMES_AGAIN_AFTER: Duration = Duration::from_secs(3);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(1);
 
-/// Somebody at the front door who is no provider.
+/// A client that is no provider, by what it does to ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
     /// Headers that never end.
@@ -91,7 +91,7 @@ impl Stranger {
     }
 }
 
-/// `count` strangers, each of whom comes again when it is cut off. They go when this is dropped.
+/// `count` strangers, each of which comes again when it is cut off. They go when the returned set is dropped.
 ///
 /// # Panics
 /// When they cannot all come within a minute.
