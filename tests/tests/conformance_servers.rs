@@ -19,6 +19,7 @@ use tests::conformance::dead_letters::DeadLettersFixture;
 use tests::conformance::store::StoreFixture;
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, shared_amqp_url, shared_redis_url};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -185,10 +186,12 @@ async fn a_walk_passes_more_dead_letters_than_one_consumer_may_hold() {
     replay(&broker, &order, &Clock::system(), &mut progress).await.unwrap();
     assert_eq!(progress.replayed, 12_000);
     let mut subscription = broker.subscribe(Stage::Inbound, 64);
+    let mut settling = JoinSet::new();
     for expected in first(12_000) {
         let delivery = timeout(DEADLINE, subscription.next()).await.unwrap();
         assert_eq!(Some(Envelope::decode(&delivery.payload).unwrap().id), expected);
-        delivery.settle(&[]).await.unwrap();
+        settling.spawn(async move { delivery.settle(&[]).await.unwrap() });
     }
+    settling.join_all().await;
     subscription.close().await;
 }

@@ -41,6 +41,7 @@ macro_rules! dead_letters_suite {
             unreadable_letters_are_not_replayed_and_can_be_discarded
             discarding_takes_what_the_filter_takes_and_nothing_else
             a_walk_that_is_cut_short_leaves_everything
+            what_was_taken_off_does_not_come_back_when_the_walk_ends
             two_operators_never_replay_a_letter_twice
             a_long_detail_is_cut_rather_than_refused
         );
@@ -94,6 +95,25 @@ async fn all(operator: &dyn DeadLetters, stage: Option<Stage>) -> Vec<Letter> {
     let found = survey(&mut *walk, &Filter { stage, ..Filter::default() }, Timestamp::MAX, 10_000, Some).await.unwrap();
     walk.close().await;
     found.first
+}
+
+/// RabbitMQ's channels put off acknowledgements that come faster than the queue takes them, and forget them when closed.
+pub async fn what_was_taken_off_does_not_come_back_when_the_walk_ends(fixture: &dyn DeadLettersFixture) {
+    const COUNT: u32 = 3000;
+    let (broker, operator) = (fixture.broker().await, fixture.operator().await);
+    let letters: Vec<_> = (0..COUNT).map(|number| dead(Stage::Inbound, 1, number, "expired")).collect();
+    broker.publish(&letters).await.unwrap();
+    let (of_each, any) = (u64::from(COUNT / 10), Filter::default());
+    for round in 1..5 {
+        replay_all(&*operator, &Order { limit: Some(of_each), ..everything(0) }).await;
+        let mut discarded = 0;
+        let discarding = discard(&*operator, &any, Some(of_each), Timestamp::MAX, &mut discarded);
+        timeout(DEADLINE, discarding).await.unwrap().unwrap();
+        let mut walk = open(&*operator, None).await;
+        let left = survey(&mut *walk, &any, Timestamp::MAX, 0, Some).await.unwrap();
+        walk.close().await;
+        assert_eq!(left.matched(), u64::from(COUNT) - round * 2 * of_each, "round {round}");
+    }
 }
 
 /// The next `count` texts that workers get, each settled: customer and number, with the envelope.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::SelectAll;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,6 +36,10 @@ const SILENCE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a walk waits for another one to end: RabbitMQ notices a killed one a moment later.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a queue is asked before the channel closes. RabbitMQ's channels put acknowledgements off that come faster than
+/// a quorum queue takes them, and forget those when they close. An answer of the queue means that it has taken what was
+/// sent, and the channel then sends all that it had put off: the second answer comes behind that. One more for certain.
+const QUESTIONS_BEFORE_CLOSE: usize = 3;
 /// RabbitMQ's reply when somebody else has the exclusive queue.
 const RESOURCE_LOCKED: u16 = 405;
 
@@ -60,6 +66,8 @@ struct Shelf {
     left: u64,
     /// How many of those that came are not settled.
     held: u64,
+    /// Whether any of those that came is settled.
+    has_settled: bool,
     ends_at: Option<Instant>,
     /// The highest tag that came: tags count up, shelf after shelf.
     last_tag: u64,
@@ -85,7 +93,8 @@ impl RabbitWalk {
 
     async fn start(&self, stage: Stage) -> Result<Shelf, Failure> {
         let left = waiting(&self.channel, &self.topology.dead_queue(stage)).await?;
-        let mut shelf = Shelf { stage, consumers: SelectAll::new(), left, held: 0, ends_at: None, last_tag: 0 };
+        let mut shelf =
+            Shelf { stage, consumers: SelectAll::new(), left, held: 0, has_settled: false, ends_at: None, last_tag: 0 };
         self.consume(&mut shelf).await?;
         Ok(shelf)
     }
@@ -133,6 +142,14 @@ impl RabbitWalk {
     /// Closes the channel and returns once what it held is there for the next walk, which may begin then.
     async fn give_back(&self) -> Result<(), Failure> {
         let unclosed = |error| failure::of_setup("cannot close a channel", &error);
+        for shelf in self.passed.iter().chain(&self.shelf).filter(|shelf| shelf.has_settled) {
+            for _ in 0..QUESTIONS_BEFORE_CLOSE {
+                // Only a get is answered behind what was settled. What it may bring goes back like all that is held.
+                let queue = self.topology.dead_queue(shelf.stage);
+                let asking = self.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+                asking.await.map_err(unclosed)?;
+            }
+        }
         self.channel.close(200, "done".into()).await.map_err(unclosed)?;
         let channel = self.connection.create_channel().await.map_err(unclosed)?;
         for shelf in self.passed.iter().chain(&self.shelf) {
@@ -153,6 +170,7 @@ impl RabbitWalk {
         let shelf = self.passed.iter_mut().chain(&mut self.shelf).find(|shelf| place.0 <= shelf.last_tag);
         if let Some(shelf) = shelf {
             shelf.held = shelf.held.saturating_sub(1);
+            shelf.has_settled = true;
         }
         Ok(())
     }
