@@ -11,7 +11,17 @@ ARG PROFILE=release
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
 COPY cli/Cargo.toml cli/
-COPY common/Cargo.toml common/
+COPY common/broker/Cargo.toml common/broker/
+COPY common/config/Cargo.toml common/config/
+COPY common/embedded/Cargo.toml common/embedded/
+COPY common/integration/Cargo.toml common/integration/
+COPY common/message/Cargo.toml common/message/
+COPY common/operations/Cargo.toml common/operations/
+COPY common/ports/Cargo.toml common/ports/
+COPY common/providers/Cargo.toml common/providers/
+COPY common/secret/Cargo.toml common/secret/
+COPY common/store/Cargo.toml common/store/
+COPY common/work/Cargo.toml common/work/
 COPY ingress/Cargo.toml ingress/
 COPY sender/Cargo.toml sender/
 COPY simulator/Cargo.toml simulator/
@@ -19,7 +29,8 @@ COPY tests/Cargo.toml tests/
 COPY worker/Cargo.toml worker/
 # Build scripts and procedural macros cannot be static: naming the target keeps the flag from them.
 RUN mkdir .cargo && rustc -vV | sed -n 's/^host: \(.*\)/[build]\ntarget = "\1"/p' > .cargo/config.toml \
- && for crate in */; do mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
+ && for crate in */ common/*/; do [ -f "$crate/Cargo.toml" ] || continue \
+ && mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
  && sed -n '/^\[\[bench]]/{n;s|name = "\(.*\)"|'"$crate"'benches/\1.rs|p}' "$crate/Cargo.toml" | xargs -r touch; done \
  && rm cli/src/lib.rs && echo 'fn main() {}' > cli/src/main.rs \
  && cargo build --locked --bin switchboard --profile "$PROFILE"

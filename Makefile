@@ -25,7 +25,7 @@ chaos: ## the whole fault suite: kill everything under traffic and count; option
 	cargo run --locked -p tests --bin chaos -- $(CHAOS)
 
 bench-micro: ## criterion benches of the pure hot paths; one of them or options in MICRO="twilio --save-baseline before"
-	cargo bench --locked -p common -p worker -p sender --bench '*' -- $(MICRO)
+	cargo bench --locked -p message -p providers -p worker -p sender --bench '*' -- $(MICRO)
 
 bench: ## measure against floors of the same run; scenarios and options in BENCH="ingress --rounds 9"
 	scripts/test-servers install

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context as _, ensure};
-use common::broker::{Stage, Topology};
-use common::clock::Clock;
-use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
+use broker::{Stage, Topology};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
+use message::clock::Clock;
+use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
 
 use crate::load::webhook::{INTEGRATION, NUMBERS};
 use crate::queues::PARTITIONS;
@@ -180,7 +180,7 @@ impl Backlog {
             accepted_at: Clock::system().now(),
             attempts: Vec::new(),
             replays: Vec::new(),
-            trace: common::telemetry::new_traceparent(),
+            trace: message::trace::new_traceparent(),
             body,
         })
     }
@@ -194,8 +194,9 @@ async fn confirmed(unconfirmed: Option<PublisherConfirm>) -> anyhow::Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashSet;
+
+    use super::*;
 
     #[test]
     fn customers_and_integrations_take_turns() {

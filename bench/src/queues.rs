@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use common::broker::{DEFAULT_PARTITIONS, Stage, Topology, is_heartbeat};
+use broker::{DEFAULT_PARTITIONS, Stage, Topology};
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
+use work::is_heartbeat;
 
 /// The default of `broker.partitions`.
 pub(crate) const PARTITIONS: u16 = DEFAULT_PARTITIONS;

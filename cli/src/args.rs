@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use common::telemetry::{self, LogFormat};
+use operations::logs::{self, LogFormat};
 
 use crate::dead_letters::DeadLetters;
 
@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// What to do; without one, `demo`
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Which log lines to write, as in `info` or `warn,common::broker=debug`
+    /// Which log lines to write, as in `info` or `warn,broker=debug`
     #[arg(long, global = true, env = "SWITCHBOARD_LOG", value_name = "FILTER", value_parser = log_filter)]
     pub(crate) log: Option<String>,
     /// How log lines look
@@ -140,8 +140,8 @@ pub(crate) struct Healthcheck {
 }
 
 fn log_filter(text: &str) -> Result<String, &'static str> {
-    let is_filter = telemetry::is_filter(text);
-    if is_filter { Ok(text.to_owned()) } else { Err("expected levels, as in `info` or `warn,common::broker=debug`") }
+    let is_filter = logs::is_filter(text);
+    if is_filter { Ok(text.to_owned()) } else { Err("expected levels, as in `info` or `warn,broker=debug`") }
 }
 
 fn web_address(text: &str) -> Result<String, &'static str> {

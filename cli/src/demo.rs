@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use common::broker::Broker;
-use common::clock::Clock;
-use common::config::Config;
-use common::integration::{
-    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::IntegrationId;
-use common::ports::Ports;
-use common::shutdown::Shutdown;
+use broker::Broker;
+use config::Config;
+use integration::{AssistantSettings, Integration, Options, ScriptedSettings};
+use message::IntegrationId;
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
 use simulator::{Direction, Event, Message, Simulator, SimulatorConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -89,7 +88,7 @@ impl Demo {
         let mut config = Config::embedded(directory.to_owned(), vec![integration(provider)?]);
         config.ingress.public_urls = vec![public_url];
         config.shutdown_grace = GRACE;
-        let ports = Ports::open(&config, Clock::system())?;
+        let ports = ports::open(&config, Clock::system())?;
         let broker = Arc::clone(&ports.broker);
         let running = roles::start(&config, &Role::ALL, Some(webhooks), ports, shutdown);
         Ok(Self { simulator, running, broker, number })

@@ -10,11 +10,10 @@ mod simulate;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use common::config::{self, Config};
-use common::telemetry::init_logs;
-
 use args::{Args, Command, ConfigFile};
+use clap::Parser as _;
+use config::{self, Config};
+use operations::logs::init_logs;
 use roles::Role;
 
 /// Wrong usage or configuration.
@@ -23,8 +22,8 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     #[cfg(feature = "failpoints")]
-    match common::failpoint::Failpoints::parse(&args.failpoints) {
-        Some(orders) => common::failpoint::arm(orders),
+    match message::failpoint::Failpoints::parse(&args.failpoints) {
+        Some(orders) => message::failpoint::arm(orders),
         None => return fail("--failpoints makes no sense", USAGE),
     }
     let command = args.command.unwrap_or_else(|| Command::Demo(args::Demo::default()));
@@ -58,7 +57,7 @@ async fn run(command: Command) -> ExitCode {
 }
 
 async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
-    let config = Config::load(file.config.as_deref(), &config::environment());
+    let config = Config::load(file.config.as_deref(), &config::environment(), ports::CLIENTS);
     let config = if roles.contains(&Role::Ingress) { config.and_then(Config::for_ingress) } else { config };
     match config {
         Ok(config) => {
@@ -72,7 +71,7 @@ async fn start(file: &ConfigFile, roles: &[Role]) -> ExitCode {
 }
 
 fn check_config(file: &ConfigFile) -> ExitCode {
-    let checked = Config::load(file.config.as_deref(), &config::environment());
+    let checked = Config::load(file.config.as_deref(), &config::environment(), ports::CLIENTS);
     print(&config::report(&checked));
     if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use common::broker::Stage;
+use broker::Stage;
+use config::Config;
 #[cfg(not(feature = "failpoints"))]
-use common::clock::Clock;
-use common::config::Config;
-use common::failure::Failure;
-use common::intake::Intake;
-use common::operations::{self, Health};
-use common::ports::Ports;
-use common::shutdown::Shutdown;
+use message::clock::Clock;
+use message::failure::Failure;
+use message::shutdown::Shutdown;
+use operations::{self, Health};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tracing::{error, info};
+use work::Ports;
+use work::spool_status::Intake;
 
 use crate::signals;
 
@@ -59,8 +59,8 @@ pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     #[cfg(not(feature = "failpoints"))]
     let clock = Clock::system();
     #[cfg(feature = "failpoints")]
-    let clock = common::failpoint::clock();
-    let ports = Ports::open(&config, clock)?;
+    let clock = message::failpoint::clock();
+    let ports = ports::open(&config, clock)?;
     let webhooks = if roles.contains(&Role::Ingress) { Some(bind(config.ingress.listen)?) } else { None };
     let operations = bind(config.operations.listen)?;
     let running = start(&config, roles, webhooks, ports, &shutdown);

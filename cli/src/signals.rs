@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use common::secret::{self, Secret};
-use common::shutdown::Shutdown;
+use message::shutdown::Shutdown;
+use secret::{self, Secret};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 

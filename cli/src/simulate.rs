@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use common::shutdown::Shutdown;
+use message::shutdown::Shutdown;
 use simulator::{Simulator, SimulatorConfig};
 
 use crate::{args, print, signals};

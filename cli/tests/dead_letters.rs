@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Broker as _, Destination, Outgoing, Reason, Stage};
-use common::clock::{Clock, Timestamp};
-use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
-use common::store::embedded::Database;
+use ::embedded::{Database, EmbeddedBroker};
+use broker::{Broker as _, Destination, Outgoing, Reason, Stage};
+use message::clock::{Clock, Timestamp};
+use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
 use serde_json::Value;
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, DEADLINE, House};
@@ -190,7 +189,7 @@ async fn g5_a_replay_that_fails_is_dead_again_with_its_history(backend: Backend)
     assert_eq!(replay["attempts_before"].as_u64(), Some(before));
     house.simulator.clear_faults();
     assert_eq!(desk.run(&["replay"]).await.code, Some(0));
-    let failure_message = common::integration::Options::default().failure_message;
+    let failure_message = integration::Options::default().failure_message;
     assert_eq!(house.replies(customer, 2).await, [failure_message, "you said hello".to_owned()]);
     house.close(0).await;
 }

@@ -73,7 +73,7 @@ async fn text_signed_with(token: &str, address: &str) -> u16 {
     ];
     let form = form.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let signature = simulator::twilio::sign(&token.into(), &format!("{PUBLIC_URL}{MESSAGES}"), &form);
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let request = client.post(format!("http://{address}{MESSAGES}")).header("x-twilio-signature", signature);
     request.form(&form).send().await.unwrap().status().as_u16()
 }

@@ -5,14 +5,14 @@ use std::iter;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use common::broker::{Destination, Outgoing, Stage};
-use common::clock::Clock;
-use common::failpoint::{Step, reach};
-use common::integration::{Integration, Integrations};
-use common::message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA, Unread};
-use common::providers::{Refusal, Webhook, WebhookRequest, webhook};
-use common::secret::Keyring;
-use common::telemetry::new_traceparent;
+use broker::{Destination, Outgoing, Stage};
+use integration::{Integration, Integrations};
+use message::clock::Clock;
+use message::failpoint::{Step, reach};
+use message::trace::new_traceparent;
+use message::{Body, Conversation, Envelope, IntegrationId, MessageId, Receipt, SCHEMA, Unread};
+use providers::{Refusal, Webhook, WebhookRequest, webhook};
+use secret::Keyring;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -45,7 +45,7 @@ impl FrontDoor {
     pub(crate) fn new(integrations: &Integrations, public_urls: &[String], durable: Durable, clock: Clock) -> Self {
         let door = |integration: &Arc<Integration>| {
             let keyring = Keyring::new(integration.provider.webhook_secrets().iter().cloned());
-            let webhook = webhook(integration, public_urls);
+            let webhook = webhook(&integration.provider, public_urls);
             (integration.id.clone(), Door { integration: Arc::clone(integration), webhook, keyring })
         };
         let doors = integrations.iter().map(door).collect();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::broker::{Broker, Outgoing};
-use common::failure::Failure;
+use broker::{Broker, Outgoing};
+use message::failure::Failure;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{debug, warn};

@@ -14,17 +14,16 @@ mod stream;
 
 use std::sync::Arc;
 
-use common::broker::Broker;
-use common::clock::Clock;
-use common::config::Config;
-use common::failure::Failure;
-use common::intake::Intake;
-use common::shutdown::Shutdown;
-use tokio::net::TcpListener;
-
 use accept::FrontDoor;
+use broker::Broker;
+use config::Config;
 use durable::Durable;
+use message::clock::Clock;
+use message::failure::Failure;
+use message::shutdown::Shutdown;
 use spool::{Drain, Spool, WriterThread};
+use tokio::net::TcpListener;
+use work::spool_status::Intake;
 
 /// Serves webhooks on `listener` until `shutdown`, then finishes the requests that are in flight and drains the spool as
 /// far as the broker and the rest of the grace period allow. `intake` is told how the spool is.

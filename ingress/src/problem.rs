@@ -4,8 +4,8 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use common::message::Address;
-use common::providers::Refusal;
+use message::Address;
+use providers::Refusal;
 use serde_json::json;
 
 /// Why a request is not accepted. The details name no secret, no peer and nothing of the request

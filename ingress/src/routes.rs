@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use common::providers::WebhookRequest;
+use providers::WebhookRequest;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::accept::FrontDoor;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::message::MessageId;
+use message::MessageId;
 use tokio::time::Instant;
 
 use crate::ledger::Mark;
@@ -75,8 +75,8 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use common::clock::Timestamp;
-    use common::message::IntegrationId;
+    use message::IntegrationId;
+    use message::clock::Timestamp;
 
     use super::*;
 

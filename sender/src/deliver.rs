@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::{Decision, Handler, Outcome, Reason, Stay};
-use common::clock::Clock;
-use common::failpoint::{self, reach};
-use common::failure::{Failure, FailureKind, Scope};
-use common::integration::{Integration, Integrations};
-use common::message::{Attempt, Body, Envelope, IntegrationId, MessageText};
-use common::ports::Ports;
-use common::providers::{self, Sms};
-use common::shutdown::Shutdown;
-use common::store::Halt;
+use broker::Reason;
+use integration::{Integration, Integrations};
+use message::clock::Clock;
+use message::failpoint::{self, reach};
+use message::failure::{Failure, FailureKind, Scope};
+use message::shutdown::Shutdown;
+use message::{Attempt, Body, Envelope, IntegrationId, MessageText};
+use providers::{self, Sms};
+use store::Halt;
 use tokio::time::Instant;
+use work::Ports;
+use work::{Decision, Handler, Outcome, Stay};
 
 use crate::calls::Calls;
 use crate::inquiry::{Finding, Inquiry};
@@ -72,7 +73,8 @@ impl Deliverer {
         pace: Pace,
     ) -> Result<Self, Failure> {
         let route = |integration: &Arc<Integration>| {
-            let carrier = providers::carrier(integration, public_url, pace.call)?;
+            let status_url = public_url.map(|url| format!("{url}/webhooks/{}/status", integration.id));
+            let carrier = providers::carrier(&integration.provider, status_url, pace.call)?;
             Ok((integration.id.clone(), Route { integration: integration.clone(), carrier }))
         };
         let clock = ports.clock.clone();

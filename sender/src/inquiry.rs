@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use common::failure::Failure;
-use common::providers::{Candidate, Carrier, Sms, Trace};
-use common::store::Halt;
+use message::failure::Failure;
+use providers::{Candidate, Carrier, Sms, Trace};
+use store::Halt;
 
 use crate::ledger::{Entry, Ledger, Place};
 

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use common::clock::Timestamp;
-use common::message::{ConversationKey, MessageId};
-use common::shutdown::Shutdown;
-use common::store::{Expect, Halt, Key, LEDGERS_REMEMBER, PatientStore, Record, Store, Write, Written};
-use common::witness;
+use message::clock::Timestamp;
+use message::shutdown::Shutdown;
+use message::{ConversationKey, MessageId};
 use serde::{Deserialize, Serialize};
+use store::send_proof;
+use store::{Expect, Halt, Key, LEDGERS_REMEMBER, PatientStore, Record, Store, Write, Written};
 
 use crate::parked::{Hold, Parked};
 
@@ -96,8 +96,8 @@ impl Place {
             part: key(&format!("part/{part}")),
             known: key("sent"),
             parked: key("parked"),
-            witness: witness::key(part),
-            earlier_witness: witness::earlier_key(conversation, part),
+            witness: send_proof::key(part),
+            earlier_witness: send_proof::earlier_key(conversation, part),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Ledger {
     pub(crate) async fn witness(&self, place: &Place) -> Result<Option<String>, Halt> {
         for key in [&place.witness, &place.earlier_witness] {
             let [record] = self.store.get([key.clone()]).await?;
-            if let Some(name) = record.as_ref().and_then(witness::read) {
+            if let Some(name) = record.as_ref().and_then(send_proof::read) {
                 return Ok(Some(name));
             }
         }

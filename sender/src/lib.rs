@@ -14,11 +14,12 @@ mod turn;
 
 use std::sync::Arc;
 
-use common::broker::{self, RunOptions, Stage};
-use common::config::Config;
-use common::failure::Failure;
-use common::ports::Ports;
-use common::shutdown::Shutdown;
+use broker::{self, Stage};
+use config::Config;
+use message::failure::Failure;
+use message::shutdown::Shutdown;
+use work::Ports;
+use work::RunOptions;
 
 pub use deliver::Deliverer;
 pub use plan::Pace;
@@ -36,6 +37,6 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
         store: Some(ports.store),
         heartbeats: ports.heartbeats,
     };
-    broker::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, shutdown).await;
+    work::run(ports.broker, Stage::Outbound, Arc::new(deliverer), options, shutdown).await;
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::clock::Timestamp;
-use common::message::MessageId;
+use message::MessageId;
+use message::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Who follows comes back this much later than the one ahead: RabbitMQ keeps the order of equal delays, and a longer
@@ -139,7 +139,7 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use common::message::IntegrationId;
+    use message::IntegrationId;
 
     use super::*;
 

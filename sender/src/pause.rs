@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::clock::{Clock, Timestamp};
-use common::failure::Scope;
-use common::integration::{Integration, ProviderSettings};
-use common::message::{Conversation, Envelope};
-use common::shutdown::Shutdown;
-use common::store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
+use integration::Integration;
+use message::clock::{Clock, Timestamp};
+use message::failure::Scope;
+use message::shutdown::Shutdown;
+use message::{Conversation, Envelope};
+use providers::ProviderSettings;
 use serde::{Deserialize, Serialize};
+use store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
 use tokio::time::Instant;
 
 use crate::rate::LONGEST_PAUSE;
@@ -226,7 +227,7 @@ fn unhinted(streak: u32) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use common::store::embedded::{Database, EmbeddedStore};
+    use embedded::{Database, EmbeddedStore};
 
     use super::*;
 

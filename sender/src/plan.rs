@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use common::broker::Reason;
-use common::failure::{Failure, FailureKind};
-use common::integration::UnknownOutcome;
-use common::retry::RetryPolicy;
+use broker::Reason;
+use message::failure::{Failure, FailureKind};
+use message::retry::RetryPolicy;
+use providers::UnknownOutcome;
 
 use crate::inquiry::Finding;
 use crate::ledger::{Mark, State};
@@ -180,7 +180,7 @@ pub(crate) fn after(
 
 #[cfg(test)]
 mod tests {
-    use common::clock::Timestamp;
+    use message::clock::Timestamp;
     use proptest::prelude::*;
 
     use super::*;

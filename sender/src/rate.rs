@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::message::{Address, IntegrationId, MessageId};
+use message::{Address, IntegrationId, MessageId};
 use tokio::time::Instant;
 
 /// No hint of a provider's holds a number longer, and nothing is told to wait longer.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use common::broker::Outcome;
-use common::failure::Failure;
-use common::integration::Integration;
-use common::message::Envelope;
-use common::providers::{Carrier, Sms};
+use integration::Integration;
+use message::Envelope;
+use message::failure::Failure;
+use providers::{Carrier, Sms};
 use tokio::time::Instant;
+use work::Outcome;
 
 use crate::plan::Next;
 

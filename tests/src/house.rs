@@ -5,24 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::dead_letters::DeadLetters;
-use common::broker::{Broker, DEFAULT_PARTITIONS, Depths, Rhythm, Stage, Topology};
-use common::clock::Clock;
-use common::config::{BrokerUrl, Config, QueueConfig, StoreUrl};
-use common::intake::{Intake, SpoolState};
-use common::integration::{
-    AssistantAuth, AssistantSettings, Integration, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
-    ScriptedSettings, TwilioSettings, WatsonxLocation, WatsonxSettings,
+use broker::dead_letters::DeadLetters;
+use broker::{Broker, DEFAULT_PARTITIONS, Depths, Stage, Topology};
+use config::{BrokerUrl, Config, QueueConfig, StoreUrl};
+use integration::{
+    AssistantAuth, AssistantSettings, Integration, Options, ScriptedSettings, WatsonxLocation, WatsonxSettings,
 };
-use common::message::{Address, Conversation, IntegrationId};
-use common::operations::{self, Health};
-use common::ports::{self, Ports, StageProgress};
-use common::shutdown::Shutdown;
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Address, Conversation, IntegrationId};
+use operations::{self, Health};
+use providers::ProviderSettings;
+use providers::intelepeer::{IntelepeerAuth, IntelepeerSettings};
+use providers::twilio::TwilioSettings;
 use secrecy::ExposeSecret as _;
 use simulator::{Message, Phone, Simulator, SimulatorConfig, Text, WebhookAnswer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
+use work::Rhythm;
+use work::spool_status::{Intake, SpoolState};
+use work::{Ports, StageProgress};
 
 use crate::logs::log_if_asked;
 use crate::servers;
@@ -198,7 +201,7 @@ impl House {
             options: blueprint.options.clone(),
         };
         let config = blueprint.config(directory.path(), &url, integration);
-        let ports = Ports::open(&config, blueprint.clock).expect("the ports open");
+        let ports = ports::open(&config, blueprint.clock).expect("the ports open");
         let ports = Ports { heartbeats: blueprint.heartbeats, ..ports };
         let shutdown = Shutdown::new(config.shutdown_grace);
         let mut house = Self {
@@ -318,7 +321,7 @@ impl House {
     /// # Panics
     /// When it does not answer.
     pub async fn ask(&self, path: &str) -> (u16, String) {
-        let client = common::http::client(DEADLINE).expect("a client can be made");
+        let client = providers::http_client::client(DEADLINE).expect("a client can be made");
         let answer = client.get(format!("{}{path}", self.operations_url)).send().await.expect("it answers");
         (answer.status().as_u16(), answer.text().await.expect("it answers with text"))
     }
@@ -349,7 +352,7 @@ impl House {
         match self.config.broker.url {
             BrokerUrl::Embedded => self.ports.clone(),
             BrokerUrl::Amqp(_) => {
-                let opened = Ports::open(&self.config, self.ports.clock.clone()).expect("the ports open");
+                let opened = ports::open(&self.config, self.ports.clock.clone()).expect("the ports open");
                 Ports { progress: self.ports.progress.clone(), heartbeats: self.ports.heartbeats, ..opened }
             }
         }

@@ -1,6 +1,6 @@
 //! Logs of a test, for whoever looks for the cause of a failure.
 
-use common::telemetry::{LogFormat, init_logs};
+use operations::logs::{LogFormat, init_logs};
 
 use crate::servers::environment;
 

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use common::clock::Timestamp;
-use common::config::Config;
-use common::integration::{
-    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::{
-    Address, Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, SCHEMA,
-};
+use config::Config;
+use integration::{AssistantSettings, Integration, Options, ScriptedSettings};
+use message::clock::Timestamp;
+use message::{Address, Body, Conversation, ConversationKey, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
 use simulator::SimulatorConfig;
 
 /// The conversation of sample customer number `customer` (0 to 9,999).

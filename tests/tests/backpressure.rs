@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use common::broker::Stage;
+use broker::Stage;
 use simulator::{Answer, Fault, Route, Text};
 use tests::house::{Backend, Blueprint, DEADLINE, House, text_until_accepted};
 use tests::traffic::Traffic;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::clock::{Clock, Timestamp};
+use message::clock::{Clock, Timestamp};
 use simulator::{Fault, Route};
 use tests::house::{Backend, Blueprint, House};
 use tests::traffic::Traffic;

@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use common::broker::Broker;
-use common::broker::dead_letters::DeadLetters;
-use common::broker::embedded::EmbeddedBroker;
-use common::clock::Clock;
-use common::store::Store;
-use common::store::embedded::{Database, EmbeddedStore};
+use broker::Broker;
+use broker::dead_letters::DeadLetters;
+use embedded::EmbeddedBroker;
+use embedded::{Database, EmbeddedStore};
+use message::clock::Clock;
+use store::Store;
 use tempfile::TempDir;
 use tests::conformance::broker::BrokerFixture;
 use tests::conformance::dead_letters::DeadLettersFixture;

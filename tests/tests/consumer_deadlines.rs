@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Delivery, Destination, Outgoing, Stage, Subscription, Topology};
-use common::message::Envelope;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Delivery, Destination, Outgoing, Stage, Subscription, Topology};
+use message::Envelope;
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, Release};
 use tokio::time::{Instant, sleep, timeout};

@@ -8,19 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::dead_letters::DeadLetters;
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{
-    Broker, Decision, Destination, Handler, Outcome, Outgoing, Reason, RunOptions, Stage, Topology, run,
-};
-use common::message::{Body, ConversationKey, Envelope};
-use common::shutdown::Shutdown;
+use broker::dead_letters::DeadLetters;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Destination, Outgoing, Reason, Stage, Topology};
+use message::shutdown::Shutdown;
+use message::{Body, ConversationKey, Envelope};
 use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::{Wire, shared_amqp_url};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CONVERSATIONS: u16 = 48;
 const CUTS: usize = 20;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use common::broker::{Depths, Stage};
-use common::message::Envelope;
+use broker::{Depths, Stage};
 use http::{Method, StatusCode};
+use message::Envelope;
 use simulator::SimulatorConfig;
 use tests::house::{Backend, Blueprint, House, Provider};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +24,7 @@ struct Asked {
 }
 
 async fn ask(house: &House, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Asked {
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let mut request = client.request(method, format!("{}{path}", house.url)).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -207,7 +207,7 @@ async fn t10_unknown_paths_below_webhooks_are_counted_and_no_word_of_theirs_is_a
     ] {
         ask(&house, Method::POST, path, &[FORM], Vec::new()).await.assert_problem(404, path);
     }
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let metrics = client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap().text().await.unwrap();
     let labels = |integration, kind, outcome| {
         format!(r#"switchboard_webhooks_total{{integration="{integration}",kind="{kind}",outcome="{outcome}"}}"#)
@@ -365,7 +365,7 @@ async fn broken_http_is_refused_and_the_next_request_is_served() {
 async fn health_and_metrics_are_told_on_the_private_listener_only() {
     let house = idle_house(Provider::Twilio).await;
     post_signed(&house, MESSAGES, &twilio_form(&[])).await;
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let get = async |url: String| {
         let response = client.get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())

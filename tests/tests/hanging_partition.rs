@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use common::broker::Stage;
+use broker::Stage;
 use futures_util::future::join_all;
 use simulator::Answer;
 use tests::house::{Backend, Blueprint, House};

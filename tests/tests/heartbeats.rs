@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{
-    Broker, Decision, Depths, Destination, Handler, Outcome, Outgoing, Progress, Rhythm, RunOptions, Stage,
-};
-use common::clock::Clock;
-use common::message::{Body, Envelope};
-use common::shutdown::Shutdown;
-use common::store::embedded::{Database, EmbeddedStore};
+use broker::{Broker, Depths, Destination, Outgoing, Stage};
+use embedded::EmbeddedBroker;
+use embedded::{Database, EmbeddedStore};
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Body, Envelope};
 use tests::house::{Backend, Blueprint, House};
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, shared_redis_url};
 use tokio::time::{Instant, sleep};
+use work::{Decision, Handler, Outcome, Progress, Rhythm, RunOptions};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const QUICK: Rhythm = Rhythm { every: Duration::from_millis(200), first_after: Duration::ZERO };
@@ -57,7 +56,7 @@ impl Process {
         let options =
             RunOptions { concurrency: 8, progress: progress.clone(), store: Some(store), heartbeats: Some(rhythm) };
         let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
-        tokio::spawn(common::broker::run(broker, Stage::Inbound, handler, options, shutdown.clone()));
+        tokio::spawn(work::run(broker, Stage::Inbound, handler, options, shutdown.clone()));
         Self { progress, shutdown }
     }
 

@@ -6,11 +6,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Broker as _, Stage};
-use common::clock::Clock;
-use common::message::{Body, Envelope, MessageId};
-use common::store::embedded::Database;
+use broker::{Broker as _, Stage};
+use embedded::Database;
+use embedded::EmbeddedBroker;
+use message::clock::Clock;
+use message::{Body, Envelope, MessageId};
 use tests::conformance::{DEADLINE, WATCH};
 use tokio::time::timeout;
 

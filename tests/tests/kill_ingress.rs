@@ -8,18 +8,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Broker, Stage};
-use common::clock::Clock;
-use common::intake::{Intake, SpoolState};
-use common::message::{Body, Envelope};
-use common::shutdown::Shutdown;
-use common::store::embedded::Database;
+use broker::{Broker, Stage};
+use embedded::Database;
+use embedded::EmbeddedBroker;
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Body, Envelope};
 use simulator::{Simulator, SimulatorConfig, Text};
 use tests::conformance::DEADLINE;
 use tests::samples::front_door;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use work::spool_status::{Intake, SpoolState};
 
 const CUSTOMERS: u64 = 8;
 

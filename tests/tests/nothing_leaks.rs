@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker as _, Destination, Outgoing, Stage, Topology};
-use common::message::Envelope;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker as _, Destination, Outgoing, Stage, Topology};
+use message::Envelope;
 use simulator::{Answer, Fault, Route};
 use tests::house::{Backend, Blueprint, House, Provider};
 use tests::{samples, servers};
@@ -56,7 +56,7 @@ const SECRETS: [&str; 12] = [
 async fn g7_nothing_leaks() {
     let heard = Heard::default();
     // Everything that an operator can ask for; the simulator plays the outside world and may say what it likes.
-    let filter = common::telemetry::filter("trace,simulator=off");
+    let filter = operations::logs::filter("trace,simulator=off");
     let lines = fmt::layer().with_ansi(false).with_writer(heard.clone());
     tracing_subscriber::registry().with(filter).with(lines).init();
     let mut told = String::new();
@@ -116,7 +116,7 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
     let shown = dead_letters_as_shown(&house).await;
     assert!(shown.matches("assistant_refused").count() >= 3, "{shown}");
 
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let url = format!("{}/webhooks/support/messages", house.url);
     let forged = client.post(url).body("From=%2B13035550177&Body=my account number is").send().await.unwrap();
     assert!(forged.status().is_client_error());

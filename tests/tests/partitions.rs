@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Decision, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run};
-use common::message::{Body, ConversationKey, Envelope};
-use common::shutdown::Shutdown;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Destination, Outgoing, Stage, Topology};
+use message::shutdown::Shutdown;
+use message::{Body, ConversationKey, Envelope};
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, Release};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CUSTOMERS: u16 = 200;
 const PARTITIONS: u16 = 32;

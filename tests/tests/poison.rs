@@ -8,12 +8,12 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Depths, Destination, Outgoing, Stage, Topology};
-use common::clock::Clock;
-use common::message::{Body, ConversationKey, Envelope};
-use common::store::embedded::Database;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Depths, Destination, Outgoing, Stage, Topology};
+use embedded::Database;
+use embedded::EmbeddedBroker;
+use message::clock::Clock;
+use message::{Body, ConversationKey, Envelope};
 use tests::conformance::{DEADLINE, WATCH};
 use tests::samples::text_from;
 use tests::servers::{shared_amqp_url, shared_redis_url};

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use common::broker::Stage;
-use common::broker::dead_letters::Letter;
-use common::message::{Body, Unread};
+use broker::Stage;
+use broker::dead_letters::Letter;
 use form_urlencoded::{Serializer, byte_serialize, parse};
 use http::Method;
+use message::{Body, Unread};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use secrecy::ExposeSecret as _;
@@ -50,7 +50,7 @@ impl Request {
     /// Sends it, signed as Twilio signs what it sends, and returns the status of the answer and its body.
     async fn send(&self, house: &House) -> (u16, String) {
         let token = SimulatorConfig::demo().twilio.auth_token;
-        let client = common::http::client(Duration::from_secs(30)).unwrap();
+        let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
         let mut request = client.request(self.method.clone(), format!("{}{}", house.url, self.path));
         if let Some(content_type) = &self.content_type {
             request = request.header("content-type", content_type);

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{
-    Broker, Decision, Delivery, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run,
-};
-use common::failure::FailureKind;
-use common::message::{Body, ConversationKey, Envelope};
-use common::shutdown::Shutdown;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Delivery, Destination, Outgoing, Stage, Topology};
+use message::failure::FailureKind;
+use message::shutdown::Shutdown;
+use message::{Body, ConversationKey, Envelope};
 use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::RabbitMqServer;
@@ -22,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CONVERSATIONS: u64 = 6;
 /// Longer than any call may take: its own deadline is 10 s.

@@ -6,23 +6,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{self, Broker, Destination, Outgoing, RunOptions, Stage, Topology};
-use common::clock::Clock;
-use common::integration::{
-    AssistantSettings, Integration, Integrations, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::{Address, Body, Conversation, Envelope, IntegrationId, MessageId, Part, SCHEMA};
-use common::ports::{Ports, StageProgress};
-use common::shutdown::Shutdown;
-use common::store::redis::RedisStore;
+use broker::rabbitmq::RabbitMq;
+use broker::{self, Broker, Destination, Outgoing, Stage, Topology};
+use integration::{AssistantSettings, Integration, Integrations, Options, ScriptedSettings};
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Address, Body, Conversation, Envelope, IntegrationId, MessageId, Part, SCHEMA};
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
 use sender::{Deliverer, Pace};
 use simulator::{Fault, Route, Simulator, SimulatorConfig};
+use store::redis::RedisStore;
 use tests::house::await_broker;
 use tests::logs::log_if_asked;
 use tests::servers;
 use tokio::time::sleep;
 use uuid::Uuid;
+use work::RunOptions;
+use work::{Ports, StageProgress};
 
 const OURS: &str = "+12125550100";
 const RATE_PER_SECOND: f64 = 2.0;
@@ -52,7 +53,7 @@ struct Replies {
 }
 
 impl Replies {
-    fn part(self, index: usize, accepted_at: common::clock::Timestamp) -> Envelope {
+    fn part(self, index: usize, accepted_at: message::clock::Timestamp) -> Envelope {
         let integration = IntegrationId::parse("support").unwrap();
         let turn = MessageId::of_provider(&integration, &format!("SM{index}"));
         let customer = format!("+1303555{:04}", index % self.conversations);
@@ -73,7 +74,7 @@ impl Replies {
     /// Sends them all, and asserts that they leave within 1.1 times the ideal.
     async fn leave_in_time(self) {
         log_if_asked();
-        let metrics = common::operations::metrics_recorder().expect("no other recorder is there");
+        let metrics = operations::metrics_recorder().expect("no other recorder is there");
         let mut config = SimulatorConfig::demo();
         config.receipts.steps.clear();
         let account = config.twilio.clone();
@@ -109,8 +110,7 @@ impl Replies {
             store: Some(ports.store.clone()),
             heartbeats: None,
         };
-        let sending =
-            tokio::spawn(broker::run(broker, Stage::Outbound, Arc::new(deliverer), options, shutdown.clone()));
+        let sending = tokio::spawn(work::run(broker, Stage::Outbound, Arc::new(deliverer), options, shutdown.clone()));
         self.watch(&simulator).await;
         shutdown.start();
         sending.await.unwrap();

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use common::failure::FailureKind;
-use common::store::redis::RedisStore;
-use common::store::{Commit, Expect, Key, Store, Write};
+use message::failure::FailureKind;
+use store::redis::RedisStore;
+use store::{Commit, Expect, Key, Store, Write};
 use tests::house::{Backend, Blueprint, House};
 use tests::servers::{RedisServer, Wire};
 use tokio::time::{Instant, timeout};

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Destination, Outgoing, Stage, Subscription, Topology};
-use common::failure::FailureKind;
-use common::message::{Body, Envelope};
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Destination, Outgoing, Stage, Subscription, Topology};
+use message::failure::FailureKind;
+use message::{Body, Envelope};
 use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::{RabbitMqServer, Release};
@@ -321,5 +321,5 @@ async fn a_new_installation_has_as_many_partitions_as_is_the_default() {
     let broker = RabbitMq::new(vec![server.url().into()], Topology::with_default_partitions("resize"));
     is_up(&broker).await;
     drop(broker);
-    is_up(&self::broker(&server, common::broker::DEFAULT_PARTITIONS)).await;
+    is_up(&self::broker(&server, broker::DEFAULT_PARTITIONS)).await;
 }

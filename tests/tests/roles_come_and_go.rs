@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use common::shutdown::Shutdown;
+use message::shutdown::Shutdown;
 use tests::house::{Backend, Blueprint, House};
 use tests::traffic::Traffic;
 

@@ -6,19 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{
-    Broker, Decision, Depths, Destination, Handler, Held, Outcome, Outgoing, Progress, Reason, RunOptions, Stage, Stay,
-};
-use common::clock::Clock;
-use common::failure::Failure;
-use common::message::{Body, Envelope};
-use common::shutdown::Shutdown;
-use common::store::embedded::{Database, EmbeddedStore};
-use common::store::{Commit, Key, Record, Store, Write};
+use broker::{Broker, Depths, Destination, Outgoing, Reason, Stage};
+use embedded::EmbeddedBroker;
+use embedded::{Database, EmbeddedStore};
+use message::clock::Clock;
+use message::failure::Failure;
+use message::shutdown::Shutdown;
+use message::{Body, Envelope};
+use store::{Commit, Key, Record, Store, Write};
 use tests::samples::text_from;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use work::{Decision, Handler, Held, Outcome, Progress, RunOptions, Stay};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -114,7 +113,7 @@ fn start_as(
 ) -> (Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new(grace);
     let (broker, handler) = (Arc::clone(broker) as Arc<dyn Broker>, Arc::clone(handler) as Arc<dyn Handler>);
-    let running = common::broker::run(broker, Stage::Inbound, handler, options, shutdown.clone());
+    let running = work::run(broker, Stage::Inbound, handler, options, shutdown.clone());
     (shutdown, tokio::spawn(running))
 }
 
@@ -487,7 +486,7 @@ async fn g4_a_panic_outside_the_handler_costs_a_conversation_nothing_but_time() 
 }
 
 /// Takes a message off the queue as a process does that dies: nothing is given back in good order.
-async fn lost_by_a_dead_process(broker: &EmbeddedBroker) -> common::broker::Delivery {
+async fn lost_by_a_dead_process(broker: &EmbeddedBroker) -> broker::Delivery {
     let mut lost = broker.subscribe(Stage::Inbound, 1);
     lost.next().await
 }

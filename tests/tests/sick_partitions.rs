@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{Broker, Decision, Destination, Handler, Outcome, Outgoing, RunOptions, Stage, Topology, run};
-use common::message::{Body, Envelope};
-use common::shutdown::Shutdown;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Destination, Outgoing, Stage, Topology};
+use message::shutdown::Shutdown;
+use message::{Body, Envelope};
 use tests::logs::log_if_asked;
 use tests::samples::text_from;
 use tests::servers::{RabbitMqCluster, RabbitMqServer, Release};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const PARTITIONS: u16 = 8;
 const CUSTOMERS: u16 = 40;

@@ -42,13 +42,13 @@ async fn try_text(house: &House, body: &str) -> WebhookAnswer {
 }
 
 async fn ready(house: &House) -> (u16, Value) {
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     let response = client.get(format!("{}/health/ready", house.operations_url)).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
 async fn metrics(house: &House) -> String {
-    let client = common::http::client(Duration::from_secs(30)).unwrap();
+    let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
     client.get(format!("{}/metrics", house.operations_url)).send().await.unwrap().text().await.unwrap()
 }
 

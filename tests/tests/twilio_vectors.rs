@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use common::integration::{
-    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::IntegrationId;
-use common::providers::{Refusal, WebhookRequest, webhook};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use integration::{AssistantSettings, Integration, Options, ScriptedSettings};
+use message::IntegrationId;
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
+use providers::{Refusal, WebhookRequest, webhook};
 use serde::Deserialize;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
@@ -98,7 +98,7 @@ impl Case {
             assistant: AssistantSettings::Scripted(ScriptedSettings::default()),
             options: Options::default(),
         };
-        webhook(&integration, std::slice::from_ref(&self.public_url)).verify(&WebhookRequest {
+        webhook(&integration.provider, std::slice::from_ref(&self.public_url)).verify(&WebhookRequest {
             method: &self.method,
             target: &self.target,
             headers: &self.headers,

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use common::broker::{Destination, Outgoing, Stage};
-use common::clock::Timestamp;
-use common::failure::FailureKind;
-use common::message::{
+use broker::{Destination, Outgoing, Stage};
+use message::clock::Timestamp;
+use message::failure::FailureKind;
+use message::{
     Address, Attempt, Body, Conversation, Envelope, Inbound, IntegrationId, Joined, Media, MessageId, Part, Receipt,
     ReceiptState, Replay, SCHEMA, Unread, Unreadable,
 };

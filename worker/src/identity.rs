@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use common::message::Address;
-use common::store::{Expect, Halt, Key, PatientStore, Write, Written};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use message::Address;
 use secrecy::{ExposeSecret as _, SecretBox};
 use sha2::Sha256;
+use store::{Expect, Halt, Key, PatientStore, Write, Written};
 use tokio::sync::OnceCell;
 
 /// Every record has an end; this one's is put off each time a worker starts.
@@ -65,10 +65,11 @@ fn hash(key: &[u8], number: &Address) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use embedded::{Database, EmbeddedStore};
+    use message::clock::Clock;
+    use message::shutdown::Shutdown;
+
     use super::*;
-    use common::clock::Clock;
-    use common::shutdown::Shutdown;
-    use common::store::embedded::{Database, EmbeddedStore};
 
     #[test]
     fn the_name_never_changes_between_releases() {

@@ -11,13 +11,14 @@ mod turn;
 
 use std::sync::Arc;
 
-use common::broker::{self, RunOptions, Stage};
-use common::config::Config;
-use common::failure::Failure;
-use common::integration::LONGEST_TURN;
-use common::ports::Ports;
-use common::shutdown::Shutdown;
-use common::store::PatientStore;
+use broker::{self, Stage};
+use config::Config;
+use integration::LONGEST_TURN;
+use message::failure::Failure;
+use message::shutdown::Shutdown;
+use store::PatientStore;
+use work::Ports;
+use work::RunOptions;
 
 use crate::identity::Identity;
 use crate::receipts::ReceiptHandler;
@@ -52,8 +53,8 @@ pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<()
     let (turn_options, receipt_options) = (options(Stage::Inbound), options(Stage::Receipts));
     let Ports { broker, .. } = ports;
     tokio::join!(
-        broker::run(broker.clone(), Stage::Inbound, Arc::new(turns), turn_options, shutdown.clone()),
-        broker::run(broker, Stage::Receipts, Arc::new(receipts), receipt_options, shutdown),
+        work::run(broker.clone(), Stage::Inbound, Arc::new(turns), turn_options, shutdown.clone()),
+        work::run(broker, Stage::Receipts, Arc::new(receipts), receipt_options, shutdown),
     );
     Ok(())
 }

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::{Decision, Handler, Outcome, Reason};
-use common::clock::{Clock, Timestamp};
-use common::integration::Integrations;
-use common::message::{Body, Envelope, MessageId, Receipt, ReceiptState};
-use common::providers::{OPTED_OUT, receipt_class};
-use common::store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
-use common::witness;
+use broker::Reason;
+use integration::Integrations;
+use message::clock::{Clock, Timestamp};
+use message::{Body, Envelope, MessageId, Receipt, ReceiptState};
+use providers::{OPTED_OUT, receipt_class};
 use serde::{Deserialize, Serialize};
+use store::send_proof;
+use store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
+use work::{Decision, Handler, Outcome};
 
 /// Providers report within hours; Twilio gives up on a message after at most 10 h (its longest validity period).
 const TTL: Duration = Duration::from_secs(72 * 3600);
@@ -55,7 +56,7 @@ impl ReceiptHandler {
             // Strings, numbers and enums: serialising cannot fail.
             let value = serde_json::to_vec(&state).unwrap_or_default();
             let mut writes = vec![Write::put(key.clone(), Expect::unchanged(record.as_ref()), value, TTL)];
-            writes.extend(receipt.part.map(|part| witness::write(part, &receipt.provider_message_id)));
+            writes.extend(receipt.part.map(|part| send_proof::write(part, &receipt.provider_message_id)));
             if self.store.commit(&writes).await? == Written::Applied {
                 metrics::counter!("switchboard_receipts_total", "state" => name(receipt.state)).increment(1);
                 self.tell_failure(envelope, known.as_ref(), &state);
@@ -89,7 +90,7 @@ impl ReceiptHandler {
 fn key(envelope: &Envelope, receipt: &Receipt) -> Key {
     // The derived id has a bounded length; the provider's has whatever it likes.
     let id = MessageId::of_provider(&envelope.integration, &receipt.provider_message_id);
-    let scope = receipt.part.map_or_else(|| format!("text/{id}"), witness::scope);
+    let scope = receipt.part.map_or_else(|| format!("text/{id}"), send_proof::scope);
     Key::new(scope, format!("receipt/{id}"))
 }
 
@@ -134,12 +135,13 @@ impl Handler for ReceiptHandler {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use common::broker::Settlement;
-    use common::message::{Address, Conversation, IntegrationId, SCHEMA};
-    use common::shutdown::Shutdown;
-    use common::store::embedded::{Database, EmbeddedStore};
+    use embedded::{Database, EmbeddedStore};
+    use message::shutdown::Shutdown;
+    use message::{Address, Conversation, IntegrationId, SCHEMA};
     use proptest::prelude::*;
+    use work::Settlement;
+
+    use super::*;
 
     fn handler() -> ReceiptHandler {
         let store = Arc::new(EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system()));
@@ -197,8 +199,8 @@ mod tests {
         let Body::Receipt(receipt) = &mut sent.body else { unreachable!() };
         receipt.part = Some(part);
         handler.handle(&mut sent).await;
-        let [record] = handler.store.get([witness::key(part)]).await.unwrap();
-        assert_eq!(record.as_ref().and_then(witness::read).as_deref(), Some("SM1"));
+        let [record] = handler.store.get([send_proof::key(part)]).await.unwrap();
+        assert_eq!(record.as_ref().and_then(send_proof::read).as_deref(), Some("SM1"));
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
 //! The conversation's record in the store: the assistant's state, the open list, and the session's GUID. It ends
 //! together with the session, by its time to live.
 
-use common::clock::Timestamp;
-use common::message::{Envelope, MessageId};
-use common::store::{Key, Record};
+use message::clock::Timestamp;
+use message::{Envelope, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use store::{Key, Record};
 
 use crate::render::OpenList;
 

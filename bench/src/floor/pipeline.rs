@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use common::broker::{Stage, Topology};
+use broker::{Stage, Topology};
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use lapin::message::Delivery;

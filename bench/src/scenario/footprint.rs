@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::broker::Stage;
+use broker::Stage;
 use tokio::process::Command;
 
 use super::{Plan, fresh_batch};
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const IN_QUEUES: u64 = 100_000;
 /// How many are on their way at a time when the most that goes is looked for.
 const IN_FLIGHT: u32 = 256;
-/// The image that `docker/` and `compose.yaml` build.
+/// The image that `docker/` and `docker-compose.yml` build.
 const IMAGE: &str = "switchboard";
 
 /// Measures it.

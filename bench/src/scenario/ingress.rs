@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::broker::Stage;
+use ::broker::Stage;
 
 use super::{Plan, SHARES, conclude_latencies, fresh_batch, share_of};
 use crate::child::{self, Server};

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use common::broker::Stage;
+use broker::Stage;
 
 use super::ingress::post;
 use super::{Plan, SHARES, conclude_latencies, fresh_batch, share_of};

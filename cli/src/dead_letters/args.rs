@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use broker::Stage;
+use broker::dead_letters::{ConversationFilter, Filter, InvalidConversationFilter};
 use clap::{Subcommand, ValueEnum};
-use common::broker::Stage;
-use common::broker::dead_letters::{ConversationFilter, Filter, InvalidConversationFilter};
-use common::config;
-use common::message::{IntegrationId, InvalidIntegrationId};
+use message::{IntegrationId, InvalidIntegrationId};
 
 use crate::args::ConfigFile;
 

@@ -1,7 +1,7 @@
 //! Everything about one dead letter. Its words and numbers only if asked for.
 
-use common::broker::dead_letters::{Content, Letter};
-use common::message::{Attempt, Body, Envelope, Inbound, Media, MessageText, Replay};
+use broker::dead_letters::{Content, Letter};
+use message::{Attempt, Body, Envelope, Inbound, Media, MessageText, Replay};
 use serde_json::{Map, Value, json};
 
 use super::summary::{Summary, printable};

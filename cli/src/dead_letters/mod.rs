@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use common::broker::dead_letters::{self as library, Filter, Letter, Order, Progress, Survey};
-use common::clock::Clock;
-use common::config::{self, QueueConfig};
-use common::failure::Failure;
-use common::ports;
+use broker::dead_letters as library;
+use broker::dead_letters::{Filter, Letter, Order, Progress, Survey};
+use config::{self, QueueConfig};
+use message::clock::Clock;
+use message::failure::Failure;
 use serde_json::json;
 
 pub(crate) use args::DeadLetters;
@@ -56,7 +56,7 @@ type Environment = BTreeMap<String, String>;
 type Port = Arc<dyn library::DeadLetters>;
 
 fn open(common: &Common, environment: &Environment) -> Result<Port, Wrong> {
-    let config = QueueConfig::load(common.file.config.as_deref(), environment);
+    let config = QueueConfig::load(common.file.config.as_deref(), environment, ports::CLIENTS);
     let config = config.map_err(|problems| Wrong::Usage(problems.to_string()))?;
     Ok(ports::dead_letters(&config, Clock::system())?)
 }

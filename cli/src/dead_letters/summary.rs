@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use common::broker::dead_letters::{Kind, Letter, Survey};
-use common::clock::Timestamp;
+use broker::dead_letters::{Kind, Letter, Survey};
+use message::clock::Timestamp;
 use serde_json::{Value, json};
 
 /// How much of a conversation's hash a table shows.

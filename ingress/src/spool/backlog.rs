@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::intake::{Intake, SpoolState};
 use tokio::sync::Notify;
+use work::spool_status::{Intake, SpoolState};
 
 use super::STRIPES;
 use super::done::Done;

@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::Broker;
-use common::failure::Failure;
-use common::retry::{Backoff, RetryPolicy};
-use common::shutdown::Shutdown;
+use broker::Broker;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use message::failure::Failure;
+use message::retry::{Backoff, RetryPolicy};
+use message::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 

@@ -22,13 +22,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::broker::{Destination, Outgoing};
-use common::clock::Clock;
-use common::failpoint::{self, Step};
-use common::failure::Failure;
-use common::intake::Intake;
-use common::message::ConversationKey;
+use broker::{Destination, Outgoing};
+use message::ConversationKey;
+use message::clock::Clock;
+use message::failpoint::{self, Step};
+use message::failure::Failure;
 use tokio::sync::{mpsc, oneshot};
+use work::spool_status::Intake;
 
 pub(crate) use drain::Drain;
 

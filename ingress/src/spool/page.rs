@@ -1,7 +1,7 @@
 //! A part of a segment in memory, read record by record.
 
-use common::broker::{Destination, Outgoing};
-use common::message::Envelope;
+use broker::{Destination, Outgoing};
+use message::Envelope;
 
 use super::backlog::{Backlog, Stretch};
 use super::position::Position;

@@ -1,8 +1,8 @@
 //! One spooled message as bytes: a mark, a length, a checksum, and the message. A reader that meets damage looks for the
 //! next mark, and takes up again only where a checksum holds.
 
+use broker::Stage;
 use bytes::Bytes;
-use common::broker::Stage;
 
 /// Begins every record. It is not UTF-8 and payloads are, so no text can hold one.
 const MARK: [u8; 4] = [0xFF, b'S', b'P', 0xFE];

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 
 use async_trait::async_trait;
-use common::broker::{Broker, Depths, Stage, Subscription};
-use common::intake::SpoolState;
-use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
-use common::shutdown::Shutdown;
+use broker::{Broker, Depths, Stage, Subscription};
+use message::shutdown::Shutdown;
+use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use work::spool_status::SpoolState;
 
 use super::*;
 use crate::durable::Durable;
@@ -110,7 +110,7 @@ fn text(customer: u16, number: u32) -> Outgoing {
         id: MessageId::of_provider(&integration, &provider_message_id),
         integration,
         conversation: Conversation::new(phone(format!("+1303555{customer:04}")), phone("+17205550100".to_owned())),
-        accepted_at: common::clock::Timestamp::UNIX_EPOCH,
+        accepted_at: message::clock::Timestamp::UNIX_EPOCH,
         attempts: Vec::new(),
         replays: Vec::new(),
         trace: String::new(),
@@ -142,7 +142,7 @@ struct Ground {
 impl Ground {
     fn open(dir: &TempDir, limit_bytes: u64) -> Self {
         let intake = Arc::<Intake>::default();
-        let clock = Clock::from_fn(|| common::clock::Timestamp::UNIX_EPOCH);
+        let clock = Clock::from_fn(|| message::clock::Timestamp::UNIX_EPOCH);
         let (spool, thread) = Spool::open(dir.path(), limit_bytes, Arc::clone(&intake), clock).unwrap();
         Self { spool, thread, intake }
     }

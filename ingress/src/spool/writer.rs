@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use common::failpoint::{Step, reach_doing};
-use common::failure::Failure;
+use message::failpoint::{Step, reach_doing};
+use message::failure::Failure;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 

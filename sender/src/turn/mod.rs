@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use common::clock::Timestamp;
-use common::message::MessageId;
+use message::MessageId;
+use message::clock::Timestamp;
 use tokio::time::Instant;
 
 use crate::parked::{Cause, Hold, Parked};

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-use common::broker::delay_step;
-use common::message::{Address, IntegrationId};
+use broker::delay_step;
+use message::{Address, IntegrationId};
 
 use super::*;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use common::integration::{ProviderSettings, UnknownOutcome};
-use common::message::Envelope;
-use common::store::Commit;
+use message::Envelope;
+use providers::{ProviderSettings, UnknownOutcome};
 use simulator::{Fault, Number, Route, SimulatorConfig, TwilioQuirks};
+use store::Commit;
 
 use crate::rig::{CUSTOMER, Rig, TWILIO_NUMBER, said};
 
@@ -19,7 +19,7 @@ fn through_service(rig: &mut Rig) {
 
 /// The same part in the customer's conversation with another number of ours.
 fn of_other_number(mut part: Envelope) -> Envelope {
-    part.conversation.ours = common::message::Address::parse(OTHER_NUMBER).unwrap();
+    part.conversation.ours = message::Address::parse(OTHER_NUMBER).unwrap();
     part.id = part.id.derive("elsewhere");
     part
 }
@@ -27,7 +27,7 @@ fn of_other_number(mut part: Envelope) -> Envelope {
 /// As the worker writes it down when a receipt names the part.
 async fn witness(rig: &Rig, part: &Envelope) {
     let sid = rig.simulator.messages().last().unwrap().sid.clone();
-    let written = rig.ports.store.commit(&[common::witness::write(part.id, &sid)]).await.unwrap();
+    let written = rig.ports.store.commit(&[store::send_proof::write(part.id, &sid)]).await.unwrap();
     assert_eq!(written, Commit::Applied);
 }
 
@@ -200,7 +200,7 @@ async fn t11_an_api_key_sends_and_asks_and_the_auth_token_only_verifies() {
     let key = SimulatorConfig::demo().twilio.api_keys.remove(0);
     let ProviderSettings::Twilio(settings) = &mut rig.integration.provider else { panic!("not Twilio") };
     settings.auth_tokens = vec!["only-for-webhooks".into()];
-    settings.api_key = Some(common::integration::TwilioApiKey { sid: key.sid, secret: key.secret.into() });
+    settings.api_key = Some(providers::twilio::TwilioApiKey { sid: key.sid, secret: key.secret.into() });
     assert!(!format!("{settings:?}").contains("simulated-twilio-key-secret"));
     rig.simulator.fail(Route::TwilioSend, Fault::DropAfter);
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");

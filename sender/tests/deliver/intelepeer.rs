@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use common::failure::FailureKind;
-use common::integration::{IntelepeerAuth, UnknownOutcome};
+use message::failure::FailureKind;
+use providers::UnknownOutcome;
+use providers::intelepeer::IntelepeerAuth;
 use simulator::intelepeer::TokenForm;
 use simulator::{Fault, Route, SimulatorConfig};
 

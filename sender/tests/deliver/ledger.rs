@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::failure::Failure;
-use common::store::{Commit, Key, Record, Store, Write};
+use message::failure::Failure;
 use simulator::{Fault, Route};
+use store::{Commit, Key, Record, Store, Write};
 use tokio::sync::Notify;
 
 use crate::rig::{Rig, said};
@@ -143,7 +143,7 @@ async fn g3_a_receipt_that_names_the_part_settles_an_unknown_outcome_without_ask
             tokio::task::yield_now().await;
         }
         let taken = rig.simulator.messages().remove(0);
-        let write = common::witness::write(part.id, &taken.sid);
+        let write = store::send_proof::write(part.id, &taken.sid);
         assert_eq!(rig.ports.store.commit(&[write]).await.unwrap(), Commit::Applied);
     };
     let (decision, ()) = tokio::join!(deliverer.handle(&mut waiting), witness);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use common::broker::Settlement;
-use common::failure::{Failure, FailureKind};
+use message::failure::{Failure, FailureKind};
 use simulator::{Fault, Route};
+use work::Settlement;
 
 use crate::rig::{Rig, said, to};
 
@@ -108,7 +108,7 @@ async fn t5_a_throttled_account_holds_all_its_numbers_and_integrations_for_an_ho
     let mut rig = Rig::twilio().await;
     rig.simulator.fail(Route::TwilioSend, refusal(63038));
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry");
-    rig.integration.id = common::message::IntegrationId::parse("sales").unwrap();
+    rig.integration.id = message::IntegrationId::parse("sales").unwrap();
     let held = rig.deliverer().handle(&mut to(rig.part(1, "ho"), OTHER)).await;
     let Settlement::RetryAfter(delay) = held.settlement else { panic!("{held:?}") };
     assert!((3590..=3600).contains(&delay.as_secs()), "{delay:?}");

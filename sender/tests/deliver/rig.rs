@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Decision, Handler as _, Outcome, Settlement, Stay};
-use common::clock::{Clock, Timestamp};
-use common::integration::{
-    AssistantSettings, Integration, Integrations, IntelepeerAuth, IntelepeerSettings, Options, ProviderSettings,
-    ScriptedSettings, TwilioSettings, UnknownOutcome,
-};
-use common::message::{Address, Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, SCHEMA};
-use common::ports::{Ports, StageProgress};
-use common::retry::RetryPolicy;
-use common::shutdown::Shutdown;
-use common::store::embedded::{Database, EmbeddedStore};
+use embedded::EmbeddedBroker;
+use embedded::{Database, EmbeddedStore};
+use integration::{AssistantSettings, Integration, Integrations, Options, ScriptedSettings};
+use message::clock::{Clock, Timestamp};
+use message::retry::RetryPolicy;
+use message::shutdown::Shutdown;
+use message::{Address, Body, Conversation, Envelope, IntegrationId, Media, MessageId, Part, SCHEMA};
+use providers::intelepeer::{IntelepeerAuth, IntelepeerSettings};
+use providers::twilio::TwilioSettings;
+use providers::{ProviderSettings, UnknownOutcome};
 use sender::{Deliverer, Pace};
 use simulator::{RequestRecord, Route, Simulator, SimulatorConfig};
+use work::{Decision, Handler as _, Outcome, Settlement, Stay};
+use work::{Ports, StageProgress};
 
 pub(crate) const CUSTOMER: &str = "+14155550101";
 pub(crate) const TWILIO_NUMBER: &str = "+12125550100";
@@ -167,7 +167,7 @@ impl Rig {
         let ProviderSettings::Twilio(settings) = &self.integration.provider else { panic!("not Twilio") };
         let url = format!("{}/2010-04-01/Accounts/{}/Messages.json", settings.base_url, settings.account_sid);
         let token = "simulated-twilio-token";
-        let client = common::http::client(Duration::from_secs(5)).unwrap();
+        let client = providers::http_client::client(Duration::from_secs(5)).unwrap();
         let answer = client.post(url).basic_auth(&settings.account_sid, Some(token)).form(form).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 201);
     }

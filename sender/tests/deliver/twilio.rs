@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use common::broker::Settlement;
-use common::failure::FailureKind;
-use common::integration::ProviderSettings;
-use common::message::IntegrationId;
+use message::IntegrationId;
+use message::failure::FailureKind;
+use providers::ProviderSettings;
 use simulator::{Fault, Route};
+use work::Settlement;
 
 use crate::rig::{CUSTOMER, Rig, TWILIO_NUMBER, replay, said, to, with_picture};
 

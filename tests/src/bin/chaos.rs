@@ -45,7 +45,7 @@ enum On {
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let seed = args.seed.unwrap_or_else(|| common::clock::Clock::system().now().as_second().unsigned_abs());
+    let seed = args.seed.unwrap_or_else(|| message::clock::Clock::system().now().as_second().unsigned_abs());
     let backends = match args.backend {
         None => vec![Backend::Servers, Backend::Embedded],
         Some(On::Embedded) => vec![Backend::Embedded],

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::Topology;
-use common::broker::rabbitmq::RabbitMq;
-use common::clock::Clock;
-use common::shutdown::Shutdown;
+use broker::Topology;
+use broker::rabbitmq::RabbitMq;
+use message::clock::Clock;
+use message::shutdown::Shutdown;
 use tests::samples::front_door;
 use tokio::net::TcpListener;
 

@@ -8,11 +8,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::{Broker as _, Destination, Outgoing, Stage};
-use common::clock::Clock;
-use common::message::Envelope;
-use common::store::embedded::Database;
+use broker::{Broker as _, Destination, Outgoing, Stage};
+use embedded::Database;
+use embedded::EmbeddedBroker;
+use message::Envelope;
+use message::clock::Clock;
 use tests::samples::text_from;
 
 const PUBLISHERS: u16 = 8;

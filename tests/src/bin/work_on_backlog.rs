@@ -10,15 +10,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use common::broker::{Destination, Outgoing, Stage};
-use common::clock::Clock;
-use common::config::{BrokerUrl, Config};
-use common::integration::{
-    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
-use common::ports::Ports;
-use common::shutdown::Shutdown;
+use broker::{Destination, Outgoing, Stage};
+use config::{BrokerUrl, Config};
+use integration::{AssistantSettings, Integration, Options, ScriptedSettings};
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, SCHEMA};
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
+use work::Ports;
 
 /// How many messages are published at a time.
 const BATCH: u64 = 500;
@@ -30,7 +30,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, directory, broker, prefix, count] = &arguments[..] else { panic!("see the top of the file") };
     let config = config(Path::new(directory), broker, prefix);
-    let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+    let ports = ports::open(&config, Clock::system()).expect("the ports open");
     while ports.broker.check().await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -95,7 +95,7 @@ fn text(integration: &IntegrationId, number: u64) -> Outgoing {
         accepted_at: Clock::system().now(),
         attempts: Vec::new(),
         replays: Vec::new(),
-        trace: common::telemetry::new_traceparent(),
+        trace: message::trace::new_traceparent(),
         body: Body::Inbound(inbound),
     };
     Outgoing::new(Destination::Work(Stage::Inbound), &envelope)

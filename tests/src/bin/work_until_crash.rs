@@ -10,18 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::embedded::EmbeddedBroker;
-use common::broker::rabbitmq::RabbitMq;
-use common::broker::{
-    Broker, Decision, Destination, Handler, Outcome, Outgoing, Progress, RunOptions, Stage, Topology, run,
-};
-use common::clock::Clock;
-use common::message::{Body, Envelope};
-use common::shutdown::Shutdown;
-use common::store::Store;
-use common::store::embedded::{Database, EmbeddedStore};
-use common::store::redis::RedisStore;
+use broker::rabbitmq::RabbitMq;
+use broker::{Broker, Destination, Outgoing, Stage, Topology};
+use embedded::EmbeddedBroker;
+use embedded::{Database, EmbeddedStore};
+use message::clock::Clock;
+use message::shutdown::Shutdown;
+use message::{Body, Envelope};
+use store::Store;
+use store::redis::RedisStore;
 use tokio::sync::watch;
+use work::{Decision, Handler, Outcome, Progress, RunOptions, run};
 
 const CONCURRENCY: usize = 8;
 /// An answer takes this long, so that others are at work when a process dies.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::broker::Depths;
-use common::clock::Timestamp;
+use broker::Depths;
+use message::clock::Timestamp;
 use simulator::{Message, Simulator};
 
 use super::site::FAILURE_MESSAGE;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::broker::Depths;
-use common::clock::{Clock, Timestamp};
+use broker::Depths;
+use message::clock::{Clock, Timestamp};
 use simulator::Simulator;
 use tokio::time::{Instant, sleep, sleep_until};
 

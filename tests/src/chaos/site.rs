@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::Depths;
-use common::clock::Clock;
-use common::config::Config;
-use common::ports::Ports;
+use broker::Depths;
+use config::Config;
+use message::clock::Clock;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use simulator::{Answer, Receipt, Receipts, Simulator, SimulatorConfig};
@@ -148,9 +147,9 @@ impl Site {
     /// What lies in the queues. An embedded file can only be looked into while no process has it.
     async fn depths(&self) -> Depths {
         let file = self.directory.path().join("switchboard.toml");
-        let config = Config::load(Some(&file), &BTreeMap::new()).expect("the configuration is right");
+        let config = Config::load(Some(&file), &BTreeMap::new(), ports::CLIENTS).expect("the configuration is right");
         let counted = async {
-            let ports = Ports::open(&config, Clock::system()).expect("the ports open");
+            let ports = ports::open(&config, Clock::system()).expect("the ports open");
             loop {
                 match ports.broker.depths().await {
                     Ok(depths) => return depths,

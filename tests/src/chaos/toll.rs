@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::clock::{Clock, Timestamp};
+use message::clock::{Clock, Timestamp};
 
 /// Counts of one run. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use broker::{Broker, Delivery, Depths, Destination, Outgoing, Reason, Stage, Subscription};
 use bytes::Bytes;
-use common::broker::{Broker, Delivery, Depths, Destination, Outgoing, Reason, Stage, Subscription};
-use common::message::{Body, Envelope};
+use message::{Body, Envelope};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{DEADLINE, WATCH};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use broker::dead_letters::{DeadLetters, Filter, Letter, Order, Progress, Walk, discard, replay, survey};
+use broker::{Broker, Depths, Destination, Outgoing, Reason, Stage};
 use bytes::Bytes;
-use common::broker::dead_letters::{DeadLetters, Filter, Letter, Order, Progress, Walk, discard, replay, survey};
-use common::broker::{Broker, Depths, Destination, Outgoing, Reason, Stage};
-use common::clock::{Clock, Timestamp};
-use common::message::{Body, Envelope};
+use message::clock::{Clock, Timestamp};
+use message::{Body, Envelope};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::DEADLINE;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::store::{Commit, Expect, Key, Record, Store, Write};
+use store::{Commit, Expect, Key, Record, Store, Write};
 use tokio::time::{Instant, sleep};
 
 use super::DEADLINE;

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use common::clock::Clock;
-use common::failure::Failure;
-use common::message::Attempt;
+use message::Attempt;
+use message::clock::Clock;
+use message::failure::Failure;
 
 /// Collects the failed calls of one turn.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use common::message::MessageText;
+use message::MessageText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::failure::Failure;
-use common::integration::AssistantSettings;
-use common::message::{Conversation, Media, MessageText};
+use integration::AssistantSettings;
+use message::failure::Failure;
+use message::{Conversation, Media, MessageText};
 use serde_json::Value;
 
 pub use attempts::Attempts;

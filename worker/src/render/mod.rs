@@ -5,7 +5,7 @@ mod split;
 
 use std::borrow::Cow;
 
-use common::message::MessageText;
+use message::MessageText;
 
 use crate::assistant::{ChoiceList, Item};
 
@@ -92,9 +92,10 @@ fn known(response_type: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::assistant::Choice;
-    use serde_json::json;
 
     fn list(title: &str, labels: &[&str]) -> ChoiceList {
         let choices = labels.iter().map(|l| Choice { label: (*l).into(), input: json!({ "text": l }) }).collect();

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{Decision, Outcome, Reason, RefusalRule};
-use common::integration::{Integration, Options};
-use common::message::{Conversation, Envelope};
+use broker::Reason;
+use integration::{Integration, Options};
+use message::{Conversation, Envelope};
+use work::{Decision, Outcome, RefusalRule};
 
 use super::TurnHandler;
 use crate::assistant::Assistant;

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use common::failure::Failure;
-use common::integration::Integration;
-use common::message::{Envelope, Inbound};
-use common::store::{Expect, Halt, Key, Record, Write};
+use integration::Integration;
+use message::failure::Failure;
+use message::{Envelope, Inbound};
+use store::{Expect, Halt, Key, Record, Write};
 
 use super::ledger::{Cause, Entry, Unanswered};
 use super::{TurnHandler, burst};

@@ -1,9 +1,10 @@
 //! A burst: texts that arrived close together and are answered as one. Each keeps a ledger entry of its own, because
 //! after a crash they may be handed out again one by one, or together with later texts.
 
-use common::broker::{Decision, Destination, Outgoing, Settlement, Stage};
-use common::message::{Body, Envelope, Inbound, Joined, MessageId, MessageText};
-use common::store::{Expect, Key, Record, Write};
+use broker::{Destination, Outgoing, Stage};
+use message::{Body, Envelope, Inbound, Joined, MessageId, MessageText};
+use store::{Expect, Key, Record, Write};
+use work::{Decision, Settlement};
 
 use super::ledger::Entry;
 
@@ -61,7 +62,7 @@ pub(super) fn writes(envelope: &Envelope, records: &[Option<Record>]) -> Vec<Wri
 }
 
 /// What the customer said in all: the texts, a line each, and the media.
-pub(super) fn said(inbound: &Inbound) -> (MessageText, Vec<common::message::Media>) {
+pub(super) fn said(inbound: &Inbound) -> (MessageText, Vec<message::Media>) {
     let all = || std::iter::once(inbound).chain(inbound.joined.iter().map(|joined| &joined.inbound));
     let texts: Vec<&str> = all().map(|one| one.text.expose()).filter(|text| !text.is_empty()).collect();
     (texts.join("\n").into(), all().flat_map(|one| one.media.clone()).collect())

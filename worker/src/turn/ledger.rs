@@ -5,11 +5,12 @@
 //! and an envelope that was replayed more often is asked again; the failure message then keeps its own id. A turn that
 //! was answered is settled for ever, however often it is replayed.
 
-use common::broker::{Decision, Destination, Outcome, Outgoing, Reason, Stage};
-use common::failure::{Failure, FailureKind};
-use common::message::{Attempt, Body, Envelope, MessageId, MessageText, Part};
-use common::store::{Expect, Key, LEDGERS_REMEMBER, Record, Write};
+use broker::{Destination, Outgoing, Reason, Stage};
+use message::failure::{Failure, FailureKind};
+use message::{Attempt, Body, Envelope, MessageId, MessageText, Part};
 use serde::{Deserialize, Serialize};
+use store::{Expect, Key, LEDGERS_REMEMBER, Record, Write};
+use work::{Decision, Outcome};
 
 /// The newest schema of an entry.
 const SCHEMA: u16 = 1;

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::broker::{Decision, Handler, Outcome, Reason, Settlement};
-use common::clock::Clock;
-use common::failpoint::{Step, reach};
-use common::integration::Integrations;
-use common::message::{Body, Envelope, IntegrationId};
-use common::retry::RetryPolicy;
-use common::store::{Expect, Halt, PatientStore, Record, Written};
+use broker::Reason;
+use integration::Integrations;
+use message::clock::Clock;
+use message::failpoint::{Step, reach};
+use message::retry::RetryPolicy;
+use message::{Body, Envelope, IntegrationId};
+use store::{Expect, Halt, PatientStore, Record, Written};
+use work::{Decision, Handler, Outcome, Settlement};
 
 use self::burst::Divided;
 use self::ledger::Entry;

@@ -1,9 +1,9 @@
 //! Every kind of credentials, and tokens that end.
 
-use common::failure::FailureKind;
-use common::integration::{AssistantAuth, CloudPakSecret, WatsonxLocation};
-use common::secret::Secret;
+use integration::{AssistantAuth, CloudPakSecret, WatsonxLocation};
+use message::failure::FailureKind;
 use secrecy::ExposeSecret as _;
+use secret::Secret;
 use simulator::watsonx::WatsonxInstance;
 use simulator::{Fault, Route, Simulator};
 

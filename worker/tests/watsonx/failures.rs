@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use common::failure::FailureKind;
-use common::integration::WatsonxSettings;
+use integration::WatsonxSettings;
+use message::failure::FailureKind;
 use serde_json::json;
 use simulator::{Answer, Fault, Route};
 

@@ -1,8 +1,8 @@
 //! Sessions, both styles of paths, and what a turn carries.
 
-use common::failure::FailureKind;
-use common::integration::WatsonxLocation;
-use common::message::Media;
+use integration::WatsonxLocation;
+use message::Media;
+use message::failure::FailureKind;
 use serde_json::{Value, json};
 use simulator::{Answer, Fault, Route};
 use worker::assistant::{Input, Item};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::clock::Clock;
-use common::failure::Failure;
-use common::integration::{AssistantAuth, AssistantSettings, WatsonxLocation, WatsonxSettings};
-use common::message::{Address, Attempt, Conversation, Media, MessageText};
+use integration::{AssistantAuth, AssistantSettings, WatsonxLocation, WatsonxSettings};
+use message::clock::Clock;
+use message::failure::Failure;
+use message::{Address, Attempt, Conversation, Media, MessageText};
 use serde_json::Value;
 use simulator::watsonx::WatsonxInstance;
 use simulator::{RequestRecord, Route, Simulator, SimulatorConfig};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use common::broker::Stage;
+use broker::Stage;
 
 use super::super::Plan;
 use crate::backlog::{Backlog, Mix};

@@ -4,11 +4,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use common::clock::Clock;
-use common::store::redis::RedisStore;
-use common::store::{Commit, Expect, Key, Store as _, Write};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use message::clock::Clock;
 use serde_json::json;
+use store::redis::RedisStore;
+use store::{Commit, Expect, Key, Store as _, Write};
 use tests::servers::{RabbitMqServer, RedisServer};
 
 use super::super::Plan;

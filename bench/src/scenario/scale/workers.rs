@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use common::broker::Stage;
+use broker::Stage;
 use futures_util::future::try_join_all;
 use tests::servers::RabbitMqServer;
 

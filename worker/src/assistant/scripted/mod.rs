@@ -3,8 +3,8 @@
 mod dialogue;
 
 use async_trait::async_trait;
-use common::failure::Failure;
-use common::integration::ScriptedSettings;
+use integration::ScriptedSettings;
+use message::failure::Failure;
 use serde_json::{Value, json};
 
 use self::dialogue::{Dialogue, Node};
@@ -71,11 +71,12 @@ impl Assistant for Scripted {
 
 #[cfg(test)]
 mod tests {
+    use message::clock::Clock;
+    use message::{Address, Conversation, MessageText};
+
     use super::*;
     use crate::assistant::Attempts;
     use crate::render::{OpenList, render};
-    use common::clock::Clock;
-    use common::message::{Address, Conversation, MessageText};
 
     /// Talks with the built-in dialogue and returns what a customer would read.
     async fn conversation(says: &[&str]) -> String {

@@ -1,11 +1,11 @@
 //! How we prove ourselves to watsonx: Basic with an API key, or a bearer token, some of which are exchanged first.
 //! <https://cloud.ibm.com/apidocs/assistant-v2#authentication>
 
-use common::failure::{Failure, FailureKind};
-use common::integration::{AssistantAuth, CloudPakSecret};
-use common::secret::Keyring;
+use integration::{AssistantAuth, CloudPakSecret};
+use message::failure::{Failure, FailureKind};
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret as _, SecretString};
+use secret::Keyring;
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::failure::{Failure, FailureKind};
-use common::integration::WatsonxLocation;
+use integration::WatsonxLocation;
+use message::failure::{Failure, FailureKind};
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -130,9 +130,9 @@ pub(super) fn is_status(failure: &Failure, status: StatusCode) -> bool {
 /// # Errors
 /// Classified: see [`refusal::failure`].
 pub(super) async fn send(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
-    let mut response = request.send().await.map_err(common::http::classify)?;
+    let mut response = request.send().await.map_err(providers::http_client::classify)?;
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(common::http::classify)? {
+    while let Some(chunk) = response.chunk().await.map_err(providers::http_client::classify)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Failure::new(FailureKind::Unknown, "the assistant's answer is too long"));
         }

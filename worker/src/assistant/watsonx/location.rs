@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::failure::{Failure, FailureKind};
-use common::integration::{WatsonxLocation, WatsonxSettings};
+use integration::{WatsonxLocation, WatsonxSettings};
+use message::failure::{Failure, FailureKind};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;

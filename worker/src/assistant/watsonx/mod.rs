@@ -12,8 +12,8 @@ mod request;
 mod token;
 
 use async_trait::async_trait;
-use common::failure::{Failure, FailureKind};
-use common::integration::WatsonxSettings;
+use integration::WatsonxSettings;
+use message::failure::{Failure, FailureKind};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ impl Watsonx {
     /// # Errors
     /// When a URL is none, or the machine has no TLS.
     pub(super) fn new(settings: &WatsonxSettings) -> Result<Self, Failure> {
-        let http = common::http::client(settings.timeout)?;
+        let http = providers::http_client::client(settings.timeout)?;
         let open = |location| Location::new(location, settings, http.clone());
         Ok(Self { locations: settings.locations.iter().map(open).collect::<Result<_, _>>()? })
     }

@@ -2,7 +2,7 @@
 //! customer's words, a variable of the conversation, or a key. IBM's own codes and a few of its sentences are recognised and
 //! told in ours.
 
-use common::failure::{Failure, FailureKind};
+use message::failure::{Failure, FailureKind};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> F
         _ => "the assistant refuses the call",
     };
     let what = explanation(body).map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
-    Failure::new(kind, what).with_code(status.as_str()).with_retry_after(common::http::retry_after(headers))
+    Failure::new(kind, what).with_code(status.as_str()).with_retry_after(providers::http_client::retry_after(headers))
 }
 
 /// Where an explanation stands: the first three in watsonx's answers, the last one in IAM's.

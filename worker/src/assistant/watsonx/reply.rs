@@ -1,7 +1,7 @@
 //! The answer of a message call, read leniently: what cannot be understood is left out, never an error of the turn.
 
-use common::failure::Failure;
-use common::message::MessageText;
+use message::MessageText;
+use message::failure::Failure;
 use serde_json::{Value, json};
 
 use crate::assistant::{Choice, ChoiceList, Item};

@@ -88,10 +88,11 @@ fn variables(turn: &Turn<'_>, clears_media: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use message::clock::Clock;
+    use message::{Address, Conversation, Media, MessageText};
+
     use super::*;
     use crate::assistant::Attempts;
-    use common::clock::Clock;
-    use common::message::{Address, Conversation, Media, MessageText};
 
     fn with_turn(input: Input<'_>, media: &[Media], check: impl Fn(&Turn<'_>)) {
         let number = |n| Address::parse(n).unwrap();

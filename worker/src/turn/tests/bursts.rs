@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use common::broker::{Destination, Handler as _, Stage};
-use common::failure::Failure;
-use common::integration::Options;
-use common::message::Envelope;
+use broker::{Destination, Stage};
+use integration::Options;
+use message::Envelope;
+use message::failure::Failure;
+use work::Handler as _;
 
 use super::stand::{Stand, says};
 use super::{ending, replay, texts};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use common::broker::Handler as _;
-use common::failure::Failure;
-use common::integration::Options;
-use common::message::Envelope;
+use integration::Options;
+use message::Envelope;
+use message::failure::Failure;
+use work::Handler as _;
 
 use super::stand::{Stand, says};
 use super::{ending, replay, texts};

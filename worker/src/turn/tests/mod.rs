@@ -6,9 +6,10 @@ mod once;
 mod sessions;
 mod stand;
 
-use common::broker::{Destination, Outcome, Outgoing, Settlement, Stage};
-use common::clock::Clock;
-use common::message::{Body, Envelope};
+use broker::{Destination, Outgoing, Stage};
+use message::clock::Clock;
+use message::{Body, Envelope};
+use work::{Outcome, Settlement};
 
 /// The texts of the parts among `effects`, which all go to the senders.
 fn texts(effects: &[Outgoing]) -> Vec<String> {

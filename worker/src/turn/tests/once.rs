@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::broker::Handler as _;
-use common::integration::Options;
-use common::message::Envelope;
+use integration::Options;
+use message::Envelope;
+use work::Handler as _;
 
 use super::stand::{Stand, says};
 use super::{ending, texts};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use common::broker::Handler as _;
-use common::integration::Options;
-use common::message::Address;
+use integration::Options;
+use message::Address;
 use serde_json::{Value, json};
+use work::Handler as _;
 
 use super::stand::{Stand, offers, says};
 use super::{ending, texts};
@@ -87,7 +87,7 @@ async fn texts_that_cannot_be_answered_any_more_become_dead_letters() {
     late.accepted_at -= Duration::from_secs(61);
     assert_eq!(ending(&stand.handler.handle(&mut late).await.settlement), "expired");
     let mut stray = stand.text("2", "x");
-    stray.integration = common::message::IntegrationId::parse("other").unwrap();
+    stray.integration = message::IntegrationId::parse("other").unwrap();
     assert_eq!(ending(&stand.handler.handle(&mut stray).await.settlement), "unknown_integration");
     assert!(stand.asked().is_empty());
 }

@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::clock::{Clock, Timestamp};
-use common::failure::Failure;
-use common::integration::{
-    AssistantSettings, Integration, Options, ProviderSettings, ScriptedSettings, TwilioSettings,
-};
-use common::message::{Address, Conversation, Envelope, IntegrationId, MessageId, SCHEMA};
-use common::shutdown::Shutdown;
-use common::store::embedded::{Database, EmbeddedStore};
-use common::store::{Commit, Key, PatientStore, Record, Store, Write};
+use embedded::{Database, EmbeddedStore};
+use integration::{AssistantSettings, Integration, Options, ScriptedSettings};
+use message::clock::{Clock, Timestamp};
+use message::failure::Failure;
+use message::shutdown::Shutdown;
+use message::{Address, Conversation, Envelope, IntegrationId, MessageId, SCHEMA};
+use providers::ProviderSettings;
+use providers::twilio::TwilioSettings;
 use serde_json::{Value, json};
+use store::{Commit, Key, PatientStore, Record, Store, Write};
 
 use crate::assistant::{Answer, Assistant, Choice, ChoiceList, Input, Item, Turn};
 use crate::identity::Identity;

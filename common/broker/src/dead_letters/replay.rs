@@ -1,0 +1,134 @@
+//! Replaying: dead letters go to the workers again, in order and spread over time. It may be cut short at any moment:
+//! each is published durably before it is taken off, so what is left is replayed by asking again, and what was published
+//! and not yet taken off is known to the ledgers.
+
+use std::time::Duration;
+
+use message::clock::{Clock, Timestamp};
+use message::failure::Failure;
+use tokio::time::Instant;
+
+use super::{DeadLetters, Filter, Letter, Place, survey};
+use crate::Outgoing;
+
+/// At most this many are held at a time: it bounds memory.
+const HELD: u32 = 10_000;
+/// They are held for about this long at most, because RabbitMQ takes back what nobody settles within 30 minutes.
+const HELD_FOR_SECONDS: u32 = 600;
+/// At a high rate several are published at once, in so many steps a second.
+const STEPS_PER_SECOND: u32 = 10;
+/// The most that are published at once: it bounds how many come twice after a `kill -9`.
+const AT_ONCE: u32 = 100;
+
+/// A replay that fell behind its rate goes faster until it has made up for this much.
+const MADE_UP: Duration = Duration::from_secs(1);
+
+/// What is to be replayed, and how.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Which dead letters.
+    pub filter: Filter,
+    /// How many at most.
+    pub limit: Option<u64>,
+    /// How many each second; 0 is as fast as it goes.
+    pub rate_per_second: u32,
+    /// Who asks for it.
+    pub by: String,
+}
+
+/// How far a replay got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// So many are on their way again.
+    pub replayed: u64,
+    /// So many were passed over because nobody can read them.
+    pub unreadable: u64,
+}
+
+/// Replays what `order` says among the dead letters there are now, oldest conversation turn first, and counts in
+/// `progress`, which holds after a failure too. What dies again meanwhile is left alone.
+///
+/// # Errors
+/// When the broker is lost or has no room. What was not replayed is still there: ask again.
+pub async fn replay(
+    dead: &dyn DeadLetters,
+    order: &Order,
+    clock: &Clock,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let began_at = clock.now();
+    let mut pace = Pace::new(order.rate_per_second);
+    loop {
+        let left = order.limit.map_or(u64::MAX, |limit| limit.saturating_sub(progress.replayed));
+        let most = usize::try_from(left.min(pace.held().into())).unwrap_or(usize::MAX);
+        if most == 0 {
+            return Ok(());
+        }
+        let is_first = progress.replayed == 0;
+        let keep =
+            |letter: Letter| (letter.envelope().is_some() && (is_first || is_old(&letter, began_at))).then_some(letter);
+        let mut walk = dead.open(order.filter.stage).await?;
+        let found = survey(&mut *walk, &order.filter, began_at, most, keep).await?;
+        progress.unreadable = found.unreadable;
+        let is_last = found.first.len() < most;
+        let mut letters = found.first.into_iter();
+        loop {
+            let next = letters.by_ref().take(pace.at_once());
+            let batch: Vec<(Place, Outgoing)> = next.filter_map(|one| one.replayed(clock.now(), &order.by)).collect();
+            if batch.is_empty() {
+                break;
+            }
+            pace.wait(batch.len()).await;
+            progress.replayed += walk.replay(&batch).await?;
+        }
+        walk.close().await;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether it lay there before the replay began: neither died nor was replayed since.
+fn is_old(letter: &Letter, began_at: Timestamp) -> bool {
+    let replays = letter.envelope().map_or(&[][..], |envelope| &envelope.replays);
+    letter.died_at.is_none_or(|at| at < began_at) && replays.iter().all(|replay| replay.at < began_at)
+}
+
+/// Spreads replays over time.
+struct Pace {
+    rate_per_second: u32,
+    /// When the next one may go.
+    next: Instant,
+}
+
+impl Pace {
+    fn new(rate_per_second: u32) -> Self {
+        Self { rate_per_second, next: Instant::now() }
+    }
+
+    /// How many to hold at a time.
+    fn held(&self) -> u32 {
+        if self.rate_per_second == 0 { HELD } else { self.rate_per_second.saturating_mul(HELD_FOR_SECONDS).min(HELD) }
+    }
+
+    /// How many to publish at a time.
+    fn at_once(&self) -> usize {
+        let count = if self.rate_per_second == 0 {
+            AT_ONCE
+        } else {
+            (self.rate_per_second / STEPS_PER_SECOND).clamp(1, AT_ONCE)
+        };
+        usize::try_from(count).unwrap_or(1)
+    }
+
+    /// Waits until `count` more may go. What a slow broker lost is made up for, up to [`MADE_UP`].
+    async fn wait(&mut self, count: usize) {
+        if self.rate_per_second == 0 {
+            return;
+        }
+        tokio::time::sleep_until(self.next).await;
+        let share = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / f64::from(self.rate_per_second);
+        let earliest = Instant::now().checked_sub(MADE_UP).unwrap_or(self.next);
+        self.next = self.next.max(earliest) + Duration::from_secs_f64(share);
+    }
+}

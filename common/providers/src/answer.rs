@@ -1,0 +1,59 @@
+//! A provider's HTTP answer, read within bounds before anybody judges it.
+
+use std::time::Duration;
+
+use ::http::StatusCode;
+use ::http::header::DATE;
+use message::clock::Timestamp;
+use message::failure::Failure;
+use serde::de::DeserializeOwned;
+
+use crate::http_client;
+
+/// No answer that we ask for is longer; what is, counts as unreadable.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// An answer whose status arrived.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: StatusCode,
+    /// The hint to wait, if it holds one.
+    pub(super) retry_after: Option<Duration>,
+    /// When it was made, by the provider's clock.
+    pub(super) date: Option<Timestamp>,
+    /// The body; `None` when it broke off or was too long.
+    body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// Makes the call and reads its answer.
+    ///
+    /// # Errors
+    /// When no status arrived: see [`http_client::classify`].
+    pub(super) async fn to(request: reqwest::RequestBuilder) -> Result<Self, Failure> {
+        let mut response = request.send().await.map_err(http_client::classify)?;
+        let (status, retry_after) = (response.status(), http_client::retry_after(response.headers()));
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(moment);
+        let mut body = Some(Vec::new());
+        // The status alone decides about refusals, so a body that breaks off is no failure yet.
+        while let Some(bytes) = &mut body {
+            match response.chunk().await {
+                Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_BYTES => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => body = None,
+            }
+        }
+        Ok(Self { status, retry_after, date, body })
+    }
+
+    /// The body as JSON of the shape `T`; `None` when it is not.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+}
+
+/// Reads a date as RFC 2822 has it, and HTTP.
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
+}
