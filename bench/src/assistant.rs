@@ -1,4 +1,5 @@
-//! The assistant's stand-in, a process of its own: watsonx that opens sessions at once and thinks 300 ms over a message.
+//! The assistant's stand-in, a separate process: it opens watsonx sessions at once and takes 300 ms to answer a
+//! message.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// How long it thinks.
+/// The time to answer a message, in ms.
 pub(crate) const THINKING_MS: u64 = 300;
 
 /// Serves until the process is ended; its address is the first line on standard output.
@@ -30,13 +31,13 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection, and whether it has asked before.
+/// A connection, and whether a message has already come over it.
 #[derive(Debug, Clone)]
 struct Caller(Arc<AtomicBool>);
 
 impl Connected<IncomingStream<'_, TcpListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        // Else a small answer waits for more.
+        // With Nagle's algorithm, a small answer would be held back.
         drop(stream.io().set_nodelay(true));
         Self(Arc::default())
     }
@@ -49,8 +50,8 @@ async fn open() -> (StatusCode, Json<Value>) {
 
 /// <https://cloud.ibm.com/apidocs/assistant-v2#message>
 ///
-/// The first answer on each connection comes sooner by chance: otherwise all that began together would march in step, and
-/// a count over some seconds would hang on where in the step it begins.
+/// The first answer on each connection comes after a random part of the thinking time. Otherwise the connections that
+/// were opened together would stay in step, and a count over some seconds would depend on when it starts.
 async fn answer(ConnectInfo(caller): ConnectInfo<Caller>) -> Json<Value> {
     let has_asked = caller.0.swap(true, Ordering::Relaxed);
     let thinking_ms = if has_asked { THINKING_MS } else { rand::random_range(0..THINKING_MS) };

@@ -1,4 +1,5 @@
-//! A backlog: texts as ingress publishes them, or parts as workers do, put into the queues as fast as RabbitMQ confirms.
+//! A backlog: texts as ingress publishes them, or parts as workers publish them, put into the queues as fast as
+//! RabbitMQ confirms.
 
 use std::collections::VecDeque;
 
@@ -13,27 +14,28 @@ use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, Mes
 use crate::load::webhook::{INTEGRATION, NUMBERS};
 use crate::queues::PARTITIONS;
 
-/// How many may be unconfirmed at a time: nobody measures how long one takes.
+/// The most messages that are unconfirmed at a time. It can be large because the latency of a publish is not measured
+/// here.
 const WINDOW: usize = 2000;
-/// Customers are numbered within one area code.
+/// The number of customers that fit into one area code.
 const MOST_CUSTOMERS: u64 = 7_000_000;
 
-/// Who texts whom.
+/// The customers and integrations that the texts are spread over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mix {
-    /// How many customers text, by turns.
+    /// The number of customers, who text in turn.
     pub(crate) customers: u64,
-    /// How far their numbers lie apart.
+    /// The distance between two customers' numbers.
     pub(crate) apart: u64,
-    /// How many integrations are texted, by turns.
+    /// The number of integrations, which are texted in turn.
     pub(crate) integrations: u64,
 }
 
 impl Mix {
-    /// Each text is of another customer, on the one integration.
+    /// A different customer for each text, all on the one integration.
     pub(crate) const STRANGERS: Self = Self { customers: MOST_CUSTOMERS, apart: 1, integrations: 1 };
 
-    /// The conversation of the text `number`, and its integration.
+    /// The conversation and the integration of the text `number`.
     ///
     /// # Errors
     /// Never: numbers and ids are well formed.
@@ -46,15 +48,15 @@ impl Mix {
     }
 }
 
-/// The id of the integration `number`; the first is the one that every installation has.
+/// The id of the integration `number`. Number 0 is the integration that every installation has.
 pub(crate) fn integration(number: u64) -> String {
     if number == 0 { INTEGRATION.to_owned() } else { format!("{INTEGRATION}-{number}") }
 }
 
-/// The queues of one stage, while they are filled.
+/// The queues of one stage, and the messages to fill them with.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Who texts whom in what is added from now on.
+    /// The mix of the messages that are added from now on.
     pub(crate) mix: Mix,
     stage: Stage,
     batch: u64,
@@ -66,8 +68,8 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Connects; the queues whose names begin with `prefix` must be there already. Texts go to the inbound stage, parts
-    /// to the outbound one.
+    /// Connects. The queues whose names begin with `prefix` must exist already. Texts go to the inbound stage, parts to
+    /// the outbound stage.
     ///
     /// # Errors
     /// When RabbitMQ is away.
@@ -82,7 +84,7 @@ impl Backlog {
     /// Adds `count` messages, and returns once all are confirmed.
     ///
     /// # Errors
-    /// When one is not.
+    /// When a message is not confirmed.
     pub(crate) async fn add(&mut self, count: u64) -> anyhow::Result<()> {
         let exchange = self.topology.exchange(self.stage);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -114,7 +116,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// How many were added so far, and not thrown away.
+    /// The number of messages added so far, without those that were thrown away.
     pub(crate) fn added(&self) -> u64 {
         self.added - self.cleared
     }
@@ -127,7 +129,7 @@ impl Backlog {
         String::from_utf8(self.envelope(self.added)?.encode()).context("an envelope is JSON")
     }
 
-    /// How many lie in the queues and nobody holds.
+    /// The number of messages that lie in the queues and are not held by a consumer.
     ///
     /// # Errors
     /// When RabbitMQ is away.
@@ -141,7 +143,7 @@ impl Backlog {
         Ok(waiting)
     }
 
-    /// Throws away what waits: it counts as if it had never been added.
+    /// Throws away the messages that wait. They then count as if they had never been added.
     ///
     /// # Errors
     /// When RabbitMQ is away.

@@ -1,4 +1,4 @@
-//! This program as a child process: it is told what to do in one argument, and answers in one line of JSON.
+//! This program as a child process: it gets its order in one argument, and answers with one line of JSON.
 
 use std::process::Stdio;
 
@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// This very program, as Linux names it.
+/// The path of the running program on Linux.
 pub(crate) const SELF: &str = "/proc/self/exe";
 
-/// Runs the hidden subcommand `part` with `order` to its end, and returns its answer.
+/// Runs the hidden subcommand `part` with `order` to its end and returns its answer.
 ///
 /// # Errors
-/// When it fails; what it said of that is on standard error.
+/// When the child fails. Its error message is on standard error.
 pub(crate) async fn run<T: DeserializeOwned>(part: &str, order: &impl Serialize) -> anyhow::Result<T> {
     let mut command = Command::new(SELF);
     command.arg(part).arg(serde_json::to_string(order)?).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -23,10 +23,10 @@ pub(crate) async fn run<T: DeserializeOwned>(part: &str, order: &impl Serialize)
     serde_json::from_slice(&output.stdout).with_context(|| format!("{part} answered strangely"))
 }
 
-/// In the child: does what `order` says with `work`, and answers.
+/// In the child: runs `work` on the order and prints the answer.
 ///
 /// # Errors
-/// When `order` cannot be read, or the work fails.
+/// When `order` cannot be read, or `work` fails.
 pub(crate) async fn answer<Order, Answer>(
     order: &str,
     work: impl AsyncFnOnce(Order) -> anyhow::Result<Answer>,
@@ -44,12 +44,12 @@ where
 #[derive(Debug)]
 pub(crate) struct Server {
     _child: Child,
-    /// Where it listens: what it wrote in its first line.
+    /// The address at which the child listens, read from its first line of output.
     pub(crate) address: String,
 }
 
 impl Server {
-    /// Starts the hidden subcommand `part`, and returns once it listens.
+    /// Starts the hidden subcommand `part` and returns once it listens.
     ///
     /// # Errors
     /// When it does not start.

@@ -1,4 +1,4 @@
-//! What a role needs for each message, looked at while it works on a bounded number of them.
+//! The cost of a message for a role, measured while the role works on a bounded number of messages.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use crate::spending::RABBITMQ;
 use crate::tally::Tally;
 use crate::usage;
 
-/// Nothing here takes longer.
+/// The longest wait for a count of messages; every measurement here ends sooner.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What 1,000 messages took.
+/// The cost of 1,000 messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     /// CPU seconds of the role.
@@ -24,10 +24,10 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Waits until `tally` has counted `first` messages, and then looks at what `role` needs for the next `counted`.
+    /// Waits until `tally` has counted `first` messages, then measures the cost of the next `counted` for `role`.
     ///
     /// # Errors
-    /// When it does not move as many.
+    /// When the role does not move that many messages within the deadline.
     pub(crate) async fn of(role: &Role, tally: &Tally, first: u64, counted: u64) -> anyhow::Result<Self> {
         tally.reach(first, DEADLINE).await?;
         let used_s = || anyhow::Ok((role.cpu_s()?, usage::program_cpu_s(RABBITMQ)?));

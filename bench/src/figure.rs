@@ -1,26 +1,26 @@
-//! A named figure: its values of all rounds, their median and spread, and what it should be.
+//! A named figure: its values of all rounds, their median and spread, and its target.
 
 use serde::Serialize;
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) enum Target {
-    /// So much or more.
+    /// This much or more.
     AtLeast(f64),
-    /// So much or less.
+    /// This much or less.
     AtMost(f64),
 }
 
 /// A figure.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figure {
-    /// What was measured.
+    /// The name of the measured quantity.
     pub(crate) name: String,
-    /// In what; empty for a ratio.
+    /// The unit; empty for a ratio.
     pub(crate) unit: &'static str,
     /// One value for each round.
     pub(crate) values: Vec<f64>,
-    /// What its median should be, if anything.
+    /// The target of the median, if there is one.
     pub(crate) target: Option<Target>,
 }
 
@@ -40,7 +40,7 @@ impl Figure {
         (end(sorted.first()), end(sorted.last()))
     }
 
-    /// Whether the median is what it should be; `None` without a target.
+    /// Whether the median meets the target; `None` without a target.
     pub(crate) fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::AtLeast(bound) => self.median() >= bound,

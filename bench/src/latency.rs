@@ -1,4 +1,4 @@
-//! Latencies, kept in an `HdrHistogram` and told in milliseconds.
+//! Latencies, kept in an `HdrHistogram` and reported in milliseconds.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +6,16 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// No latency is longer: whatever takes a minute has failed long before.
+/// The longest latency in µs that can be recorded: 60 s. A call that takes a minute has failed long before.
 const LONGEST_US: u64 = 60_000_000;
-/// Significant digits that are kept.
+/// The number of significant digits that are kept.
 const DIGITS: u8 = 3;
 
 /// Recorded latencies.
 #[derive(Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
 
-/// How long the quickest half, 99 % and 99.9 % took at most, and the slowest.
+/// The longest time of the quickest half, of the quickest 99 % and of the quickest 99.9 %, and the maximum.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50_ms: f64,
@@ -25,7 +25,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Latencies {
-    /// None yet.
+    /// An empty histogram.
     ///
     /// # Errors
     /// When there is no memory for a histogram.
@@ -33,31 +33,31 @@ impl Latencies {
         Histogram::new_with_max(LONGEST_US, DIGITS).map(Self).context("no histogram can be made")
     }
 
-    /// Notes what was due at `since` and is done now.
+    /// Records a latency from `since`, when the work was due, until now.
     pub(crate) fn note(&mut self, since: Instant) {
         self.note_duration(since.elapsed());
     }
 
-    /// Notes what took so long.
+    /// Records a latency.
     pub(crate) fn note_duration(&mut self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US);
         self.0.saturating_record(us.min(LONGEST_US));
     }
 
-    /// Adds what `other` noted.
+    /// Adds the latencies of `other`.
     ///
     /// # Errors
-    /// Never for histograms of one shape.
+    /// Never, because all histograms have the same shape.
     pub(crate) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.0.add(&other.0).context("histograms of two shapes")
     }
 
-    /// How many were noted.
+    /// The number of recorded latencies.
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// What came out.
+    /// The percentiles of the recorded latencies.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1000.0;
         Percentiles {

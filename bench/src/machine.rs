@@ -1,4 +1,4 @@
-//! The conditions of a run: without them its figures mean nothing.
+//! The conditions of a run. Its figures mean nothing without them.
 
 use std::process::Command;
 use std::thread;
@@ -10,26 +10,26 @@ use tests::servers::shared_redis_url;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What a run was made with.
+/// The conditions of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Conditions {
-    /// When, as the caller says.
+    /// The date, as given by the caller.
     pub(crate) date: String,
     /// The commit, with `-dirty` if files were changed.
     pub(crate) commit: String,
     /// Processor cores.
     pub(crate) cores: usize,
-    /// RabbitMQ's versions, in the order in which they were measured.
+    /// RabbitMQ's versions, in the order of the measurements.
     pub(crate) rabbitmq: Vec<String>,
     /// Redis's version.
     pub(crate) redis: String,
-    /// How Redis syncs.
+    /// Redis's durability settings.
     pub(crate) redis_durability: String,
     /// SQLite's version.
     pub(crate) sqlite: &'static str,
-    /// How often everything was measured, and for how many seconds.
+    /// The number of rounds.
     pub(crate) rounds: u32,
-    /// How long each measurement took.
+    /// The length of each measurement in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -60,10 +60,11 @@ fn commit() -> String {
     described.map_or_else(|| "unknown".to_owned(), |text| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-/// The version of the RabbitMQ at `url`. The first frame of a handshake, sent before any password is asked for, names the version; lapin keeps it to itself.
+/// The version of the RabbitMQ at `url`. The first frame of a handshake, which comes before any password is asked for,
+/// contains the version. lapin does not expose it.
 ///
 /// # Errors
-/// When nobody answers as RabbitMQ does.
+/// When the answer is not one of RabbitMQ's.
 pub(crate) async fn rabbitmq(url: &str) -> anyhow::Result<String> {
     let uri: AMQPUri = url.parse().map_err(|problem| anyhow::anyhow!("AMQP_URL: {problem}"))?;
     let mut stream = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;

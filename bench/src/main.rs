@@ -1,5 +1,5 @@
-//! `make bench`: measures Switchboard's real processes against floors that do the same work bare, in one run, and writes
-//! what came out. Load and floors are processes of their own: this program again, with a hidden subcommand.
+//! `make bench`: measures Switchboard's real processes against floors that do the same work bare, in one run, and
+//! writes a report. The load and the floors are separate processes: this program again, with a hidden subcommand.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result, and who waits sees progress")]
 
 mod assistant;
@@ -114,7 +114,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let (mut sheets, mut versions, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
     for (at, release) in releases.into_iter().enumerate() {
         let plan = Plan::new(args.rounds, args.seconds, release).await?;
-        // What needs no RabbitMQ is measured once.
+        // A scenario without RabbitMQ is measured once.
         for scenario in wanted.iter().filter(|scenario| at == 0 || scenario.uses_rabbitmq()) {
             eprintln!("bench: {}, RabbitMQ {}", scenario.name(), plan.rabbitmq);
             match scenario.run(&plan).await {
@@ -122,7 +122,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
                     let rabbitmq = scenario.uses_rabbitmq().then(|| plan.rabbitmq.clone());
                     sheets.push(Sheet { rabbitmq, ..sheet });
                 }
-                // The others are measured and told all the same.
+                // After a failure the other scenarios are still measured and reported.
                 Err(error) => {
                     let error = error.context(scenario.name());
                     eprintln!("bench: {error:#}");

@@ -1,11 +1,13 @@
-//! Counts what gets through: the rate and the latencies once the beginning is over, in which connections are fresh.
+//! Counts the work that gets through: its rate and its latencies, both without the warm-up, in which connections are
+//! fresh.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::latency::{Latencies, Percentiles};
 
-/// The part of a run that only fills the pipeline, as a divisor: it is left out, and of the rate the emptying, too.
+/// The warm-up is the run's length divided by this. It only fills the pipeline, so it is left out. The rate leaves out
+/// the emptying at the end, too.
 const WARMING: f64 = 4.0;
 
 /// Counts completions.
@@ -24,7 +26,7 @@ struct Counts {
 }
 
 impl Meter {
-    /// For a run of `seconds` that begins now.
+    /// A meter for a run of `seconds` that begins now.
     ///
     /// # Errors
     /// When there is no memory for a histogram.
@@ -35,7 +37,7 @@ impl Meter {
         Ok(Self { from: began + from, until: began + until, counts })
     }
 
-    /// Notes that what was due at `due` was done at `now`.
+    /// Notes that work due at `due` was done at `now`.
     pub(crate) fn note(&self, due: Instant, now: Instant) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total += 1;
@@ -47,8 +49,8 @@ impl Meter {
         }
     }
 
-    /// How many were done in all, how many a second between the beginning and the end, and the latencies since the
-    /// beginning was over.
+    /// The number of completions in all, the rate a second between the warm-up and the end, and the latencies since the
+    /// warm-up.
     pub(crate) fn read(&self) -> (u64, f64, Percentiles) {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let span = self.until.duration_since(self.from);

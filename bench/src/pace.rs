@@ -1,4 +1,4 @@
-//! When requests begin: one after the other, or at instants fixed beforehand.
+//! The pace of requests: one after the other, or at instants fixed beforehand.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout_at;
 
-/// How requests arrive.
+/// The way in which requests arrive.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Pace {
-    /// Each as soon as the one before it is done: finds the most that goes.
+    /// Each request begins as soon as the one before it is done. This finds the maximum rate.
     Saturating,
-    /// A new one whenever one came through, so that as many are on their way at a time.
+    /// A new request begins whenever one came through, so that this many are on their way at a time.
     InFlight(u32),
-    /// So many a second, whatever became of the ones before.
+    /// This many requests a second, whatever the state of the earlier ones.
     PerSecond(f64),
 }
 
 /// The instants at which requests begin. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) enum Arrivals {
-    /// At once, until then.
+    /// At once, until this instant.
     Now(Instant),
-    /// Whenever there is room, until then.
+    /// Whenever there is room, until this instant.
     WithRoom(Arc<Semaphore>, Instant),
-    /// As scheduled.
+    /// At the scheduled instants.
     Scheduled(Arc<Mutex<mpsc::UnboundedReceiver<Instant>>>),
 }
 
 impl Arrivals {
-    /// Starts now, and ends after `seconds`.
+    /// Starts now and ends after `seconds`.
     pub(crate) fn start(pace: Pace, seconds: f64) -> Self {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         match pace {
@@ -41,15 +41,15 @@ impl Arrivals {
         }
     }
 
-    /// The instant from which the next request counts, once that has come; `None` when there are no more. A request
-    /// that finds nobody free counts from its instant all the same, so waiting for a slow answer is not left out
-    /// (coordinated omission).
+    /// Waits for the next request and returns the instant from which it counts; `None` after the last one. A request
+    /// that finds all connections busy still counts from its scheduled instant, so that the wait for a slow answer is
+    /// included (coordinated omission).
     pub(crate) async fn next(&self) -> Option<Instant> {
         match self {
             Self::Now(end) => Some(Instant::now()).filter(|now| now < end),
             Self::WithRoom(room, end) => {
                 let permit = timeout_at((*end).into(), room.acquire()).await.ok()?.ok()?;
-                // It comes back with `done`.
+                // `done` gives the permit back.
                 permit.forget();
                 Some(Instant::now()).filter(|now| now < end)
             }
@@ -57,7 +57,7 @@ impl Arrivals {
         }
     }
 
-    /// One has come through.
+    /// Makes room for another request.
     pub(crate) fn done(&self) {
         if let Self::WithRoom(room, _) = self {
             room.add_permits(1);
@@ -65,8 +65,8 @@ impl Arrivals {
     }
 }
 
-/// Hands out evenly spaced instants as they come. A thread of its own sleeps between them, because the runtime's timer
-/// knows only whole milliseconds.
+/// Sends evenly spaced instants when they are due. It sleeps in a thread of its own, because the runtime's timer has a
+/// resolution of 1 ms.
 fn schedule(rate: f64, seconds: f64) -> mpsc::UnboundedReceiver<Instant> {
     let (due, instants) = mpsc::unbounded_channel();
     let begin = Instant::now();

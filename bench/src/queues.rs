@@ -1,4 +1,5 @@
-//! The queues that ours and the floors share: emptied between measurements, and the source of the floors' bytes.
+//! The queues that Switchboard and the floors share. They are emptied between measurements, and supply the floors'
+//! bytes.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use work::is_heartbeat;
 /// The default of `broker.partitions`.
 pub(crate) const PARTITIONS: u16 = DEFAULT_PARTITIONS;
 
-/// A connection to them.
+/// A connection to the queues.
 #[derive(Debug)]
 pub(crate) struct Queues {
     channel: Channel,
@@ -24,7 +25,7 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// Connects; the queues whose names begin with `prefix` must be there when they are used.
+    /// Connects. The queues whose names begin with `prefix` must exist when they are used.
     ///
     /// # Errors
     /// When RabbitMQ is away.
@@ -34,7 +35,7 @@ impl Queues {
         Ok(Self { channel, topology: Topology::new(prefix, PARTITIONS), connection })
     }
 
-    /// Throws away what lies in the inbound and outbound partitions.
+    /// Removes all messages from the inbound and outbound partitions.
     ///
     /// # Errors
     /// When a queue is missing or RabbitMQ is away.
@@ -45,10 +46,11 @@ impl Queues {
         Ok(())
     }
 
-    /// Takes one message of `stage`, as soon as there is one, and returns its payload. What else was handed out goes back.
+    /// Waits for a message of `stage`, takes it and returns its payload. Other messages that were delivered go back to
+    /// the queue.
     ///
     /// # Errors
-    /// When none came within `deadline`.
+    /// When no message comes within `deadline`.
     pub(crate) async fn take(&self, stage: Stage, deadline: Duration) -> anyhow::Result<String> {
         let channel = self.connection.create_channel().await?;
         channel.basic_qos(1, BasicQosOptions::default()).await?;

@@ -1,8 +1,8 @@
-//! What ours and the floor ask of Redis: counted, and cleared away between rounds.
+//! The calls to Redis by Switchboard and by the floor: counted, and their records removed between rounds.
 
 use redis::aio::MultiplexedConnection;
 
-/// How many keys are cleared away at a time.
+/// The number of keys that one scan asks for.
 const AT_ONCE: u32 = 1000;
 
 /// A connection to Redis.
@@ -12,8 +12,8 @@ pub(crate) struct Records {
     prefix: String,
 }
 
-/// How often Redis was asked since it started, by everybody. Each is one round trip of ours: a read is a transaction,
-/// a write a script.
+/// The number of Redis calls since the server started, by all clients. Each is one round trip of ours: a read is a
+/// transaction, a write is a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trips {
     pub(crate) reads: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Trips {
 }
 
 impl Records {
-    /// Connects; the keys in question begin with `prefix`.
+    /// Connects. The records' keys begin with `prefix`.
     ///
     /// # Errors
     /// When Redis is away.
@@ -30,7 +30,7 @@ impl Records {
         Ok(Self { connection, prefix: prefix.to_owned() })
     }
 
-    /// How often Redis was asked so far.
+    /// The number of calls so far.
     ///
     /// # Errors
     /// When Redis is away.
@@ -62,7 +62,7 @@ impl Records {
     }
 }
 
-/// As in `cmdstat_exec:calls=12,usec=…`.
+/// The number of calls of `command`, from a line such as `cmdstat_exec:calls=12,usec=…`.
 fn calls(told: &str, command: &str) -> u64 {
     let start = format!("cmdstat_{command}:calls=");
     let count = told.lines().find_map(|line| line.strip_prefix(&start)).and_then(|rest| rest.split(',').next());

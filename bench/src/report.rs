@@ -1,4 +1,4 @@
-//! The report: one table as Markdown, and everything as JSON.
+//! The report: one table as Markdown, and all data as JSON.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,12 +11,12 @@ use crate::figure::{Figure, Target};
 use crate::machine::Conditions;
 use crate::sheet::Sheet;
 
-/// What a run found.
+/// The findings of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// What it was made with.
+    /// The conditions of the run.
     pub(crate) conditions: Conditions,
-    /// One for each scenario.
+    /// One sheet for each scenario.
     pub(crate) sheets: Vec<Sheet>,
 }
 
@@ -24,7 +24,7 @@ impl Report {
     /// Writes `bench.md` and `bench.json` into `directory`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When a file cannot be written.
     pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
         let unwritable = || format!("cannot write to {}", directory.display());
         fs::create_dir_all(directory).with_context(unwritable)?;
@@ -78,7 +78,7 @@ impl Report {
 }
 
 fn line(text: &mut String, line: &str) {
-    // Writing to a String does not fail.
+    // Writing to a `String` does not fail.
     writeln!(text, "{line}").ok();
 }
 
@@ -94,7 +94,7 @@ fn bound(target: Target) -> String {
     }
 }
 
-/// Three significant digits or so.
+/// The value with about three significant digits.
 fn shown(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),

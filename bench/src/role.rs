@@ -1,4 +1,4 @@
-//! The release binary's real processes, with a configuration of their own.
+//! Real processes of the release binary, with a configuration of their own.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,17 +16,17 @@ use crate::load::connection;
 use crate::load::webhook::{ACCOUNT_SID, AUTH_TOKEN, INTEGRATION};
 use crate::usage;
 
-/// The first role that meets an empty RabbitMQ declares some hundred queues.
+/// The longest wait until a role is ready. On an empty RabbitMQ the first role declares some hundred queues.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
-/// Longer than `shutdown_grace`.
+/// The longest wait until a role has stopped; longer than its `shutdown_grace`.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// How often a process that starts is asked whether it is ready.
+/// The time between two readiness checks of a process that starts.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Where queues and records are.
+/// The backend that holds the queues and records.
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
-    /// RabbitMQ and Redis, all names beginning with `prefix`.
+    /// RabbitMQ and Redis. All names begin with `prefix`.
     Servers { amqp_url: String, redis_url: String, prefix: String },
     /// A SQLite file in the installation's directory.
     Embedded,
@@ -37,17 +37,17 @@ pub(crate) enum Backend {
 pub(crate) struct Installation {
     binary: PathBuf,
     directory: TempDir,
-    /// Where webhooks arrive, and what is signed: `http://` and an address.
+    /// The URL at which webhooks arrive and which is signed: `http://` and an address.
     pub(crate) public_url: String,
-    /// Where the stand-in of the provider is to listen.
+    /// The address for the provider's stand-in.
     pub(crate) provider: SocketAddr,
 }
 
 impl Installation {
-    /// Writes its configuration: defaults, but for what a bench needs otherwise.
+    /// Writes the configuration: the defaults, except where a bench needs another value.
     ///
     /// # Errors
-    /// When there is no room on disk.
+    /// When the disk has no room.
     pub(crate) fn new(binary: &Path, backend: &Backend) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let (listen, provider) = (free_address(), free_address());
@@ -57,18 +57,18 @@ impl Installation {
         Ok(Self { binary: binary.to_owned(), directory, public_url, provider })
     }
 
-    /// Where webhooks arrive.
+    /// The address at which webhooks arrive.
     ///
     /// # Errors
-    /// Never: the URL was made of an address.
+    /// Never: the URL is made from an address.
     pub(crate) fn target(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.public_url.trim_start_matches("http://").parse()?)
     }
 
-    /// Writes `to` instead of `from` in its configuration, for whatever is started from then on.
+    /// Replaces `from` by `to` in the configuration. It takes effect for roles that are started later.
     ///
     /// # Errors
-    /// When `from` does not stand there.
+    /// When the configuration does not contain `from`.
     pub(crate) fn change(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let path = self.directory.path().join("switchboard.toml");
         let text = fs::read_to_string(&path)?;
@@ -77,7 +77,7 @@ impl Installation {
         Ok(())
     }
 
-    /// Makes its queues, as the first role that starts does.
+    /// Declares the queues, as the first role that starts does.
     ///
     /// # Errors
     /// As [`Installation::start`].
@@ -85,10 +85,10 @@ impl Installation {
         self.start("worker").await?.stop().await
     }
 
-    /// Starts the subcommand `role`, and returns once it is ready.
+    /// Starts the subcommand `role` and returns once it is ready.
     ///
     /// # Errors
-    /// When it ends, or is not ready in time; its log is in the error.
+    /// When the process ends or is not ready in time. The error contains its log.
     pub(crate) async fn start(&self, role: &'static str) -> anyhow::Result<Role> {
         let began = Instant::now();
         let operations = free_address();
@@ -118,7 +118,8 @@ impl Installation {
     }
 }
 
-/// Whether the process is ready, and its broker too: ingress would also be with its spool alone.
+/// Whether the process is ready and has its broker. The status alone is not enough: ingress is also ready with only its
+/// spool.
 async fn is_ready(operations: SocketAddr) -> bool {
     let asked = connection::get(operations, "/health/ready").await;
     asked.is_ok_and(|(status, said)| {
@@ -126,42 +127,42 @@ async fn is_ready(operations: SocketAddr) -> bool {
     })
 }
 
-/// What ingress logs when its broker did not take a text: what was measured then is not what was meant.
+/// Part of ingress's log line about a text that its broker did not take. A measurement with such a line is invalid.
 const SPOOLED: &str = "it goes to the spool";
 
 /// A running process.
 #[derive(Debug)]
 pub(crate) struct Role {
-    /// Its subcommand.
+    /// The subcommand.
     pub(crate) name: &'static str,
     child: Child,
     pid: u32,
     log: PathBuf,
-    /// How long it took from its start until it was ready.
+    /// The time from the start until the process was ready.
     pub(crate) ready_after: Duration,
 }
 
 impl Role {
-    /// CPU seconds that it used so far.
+    /// CPU seconds of the process so far.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When the process has ended.
     pub(crate) fn cpu_s(&self) -> anyhow::Result<f64> {
         usage::cpu_s(self.pid).with_context(|| format!("{} has ended", self.name))
     }
 
-    /// Its resident memory, in MiB.
+    /// The resident memory of the process, in MiB.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When the process has ended.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         usage::resident_mib(self.pid).with_context(|| format!("{} has ended", self.name))
     }
 
-    /// Asks it to stop, and returns once it has.
+    /// Stops the process with SIGTERM and returns once it has stopped.
     ///
     /// # Errors
-    /// When it does not stop, or badly, or texts had gone to the spool.
+    /// When the process does not stop or exits with a failure, or texts had gone to the spool.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let (name, log) = (self.name, self.log.clone());
         self.end().await?;
@@ -170,10 +171,10 @@ impl Role {
         Ok(())
     }
 
-    /// The same where the spool may have been used.
+    /// The same, for a process that may have used the spool.
     ///
     /// # Errors
-    /// When it does not stop, or badly.
+    /// When the process does not stop or exits with a failure.
     pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         ensure!(asked.success(), "{} has ended by itself", self.name);
@@ -184,12 +185,12 @@ impl Role {
     }
 }
 
-/// An address of the loopback interface on which nobody listens yet.
+/// An address of the loopback interface with a port that is not in use.
 fn free_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
-/// One short answer to whatever is said.
+/// A dialogue that gives one short answer to every text.
 const DIALOGUE: &str = r#"
 start = "answer"
 fallback = "answer"

@@ -1,4 +1,4 @@
-//! What one scenario found: figures that grow by a value each round, and remarks.
+//! The findings of one scenario: figures that get one value each round, and remarks.
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -9,23 +9,23 @@ use crate::latency::Percentiles;
 /// A scenario's figures, in the order in which they first appeared.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sheet {
-    /// The scenario.
+    /// The scenario's name.
     pub(crate) title: &'static str,
-    /// The version of the RabbitMQ that it was measured on, if one was.
+    /// The version of RabbitMQ, if the scenario was measured on one.
     pub(crate) rabbitmq: Option<String>,
-    /// What was measured.
+    /// The measured figures.
     pub(crate) figures: Vec<Figure>,
-    /// What one must know to read them.
+    /// Facts that a reader needs to understand the figures.
     pub(crate) remarks: Vec<String>,
 }
 
 impl Sheet {
-    /// An empty one.
+    /// An empty sheet.
     pub(crate) fn new(title: &'static str) -> Self {
         Self { title, rabbitmq: None, figures: Vec::new(), remarks: Vec::new() }
     }
 
-    /// The scenario, and on which RabbitMQ.
+    /// The scenario, and its version of RabbitMQ.
     pub(crate) fn heading(&self) -> String {
         match &self.rabbitmq {
             Some(version) => format!("{} on RabbitMQ {version}", self.title),
@@ -57,12 +57,12 @@ impl Sheet {
     /// Adds the ratio of two figures, round by round.
     ///
     /// # Errors
-    /// When one of them was not measured in every round, or is nothing.
+    /// When a figure was not measured in every round, or is zero.
     pub(crate) fn ratio(&mut self, ours: &str, floor: &str, target: Option<Target>) -> anyhow::Result<()> {
         self.ratio_as(format!("{ours} / {floor}"), ours, floor, target)
     }
 
-    /// The same, with a name that is shorter than those of the two together.
+    /// The same with a name of its own, shorter than the two names together.
     ///
     /// # Errors
     /// As [`Sheet::ratio`].
@@ -84,7 +84,7 @@ impl Sheet {
         Ok(())
     }
 
-    /// Says what the figure `name` should be.
+    /// Sets the target of the figure `name`.
     ///
     /// # Errors
     /// When it was not measured.

@@ -1,24 +1,24 @@
-//! Who used the processor while something was measured.
+//! The CPU time that each process used during a measurement.
 
 use crate::role::Role;
 use crate::sheet::Sheet;
 use crate::usage;
 
-/// How Linux names RabbitMQ's process.
+/// The name of RabbitMQ's process on Linux.
 pub(crate) const RABBITMQ: &str = "beam.smp";
-/// The servers, and how Linux names them.
+/// The servers and their process names on Linux.
 const SERVERS: [(&str, &str); 2] = [("RabbitMQ", RABBITMQ), ("Redis", "redis-server")];
 
-/// What everybody had used at one moment.
+/// The CPU seconds used up to one moment.
 #[derive(Debug)]
 pub(crate) struct Spending {
-    /// The servers, and those of our processes that are looked at.
+    /// The servers, and those of our processes that are measured.
     known: Vec<(&'static str, f64)>,
     machine_s: f64,
 }
 
 impl Spending {
-    /// What the servers, `roles` and the whole machine used so far.
+    /// The CPU seconds of the servers, of `roles` and of the whole machine so far.
     ///
     /// # Errors
     /// When a role has ended.
@@ -33,8 +33,8 @@ impl Spending {
         Ok(Self { known, machine_s: usage::machine_cpu_s()? })
     }
 
-    /// Notes what was used since for 1,000 of `texts`, where the processes called `others` used `others_s` of it and have
-    /// ended: the figures' names begin with `whose`.
+    /// Notes the CPU seconds used since then for 1,000 of `texts`. The processes named `others` used `others_s` of it
+    /// and have ended. The figures' names begin with `whose`.
     ///
     /// # Errors
     /// When a role has ended.

@@ -1,4 +1,4 @@
-//! Counts what must come exactly once: parts, or provider calls.
+//! Counts parts or provider calls, each of which must come exactly once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::sync::watch;
 
-/// What came so far. Shared between whoever notes and whoever waits.
+/// The names that came so far. The task that notes them and the task that waits for them share it.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     came: Mutex<HashMap<String, Instant>>,
@@ -16,19 +16,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// What is called `name` came at `now`.
+    /// Notes that `name` came at `now`.
     pub(crate) fn note(&self, name: &str, now: Instant) {
         let before = self.came.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), now);
         let counter = if before.is_none() { &self.count } else { &self.repeated };
         counter.send_modify(|count| *count += 1);
     }
 
-    /// How many came.
+    /// The number of names that came.
     pub(crate) fn count(&self) -> u64 {
         *self.count.borrow()
     }
 
-    /// Returns once `count` came.
+    /// Returns once `count` names have come.
     ///
     /// # Errors
     /// When they do not come within `deadline`.
@@ -38,21 +38,21 @@ impl Tally {
         reached.map(drop).with_context(|| format!("only {} of {count} came within {deadline:?}", self.count()))
     }
 
-    /// When the first of those came that `is_wanted` tells.
+    /// The time at which the first name that matches `is_wanted` came.
     pub(crate) fn first(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Instant> {
         let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
         came.iter().filter(|(name, _)| is_wanted(name)).map(|(_, at)| *at).min()
     }
 
-    /// How often something came that had come before.
+    /// The number of repetitions.
     pub(crate) fn repeated(&self) -> u64 {
         *self.repeated.borrow()
     }
 
-    /// Holds it to account.
+    /// Checks that each name came once, and `count` names in all.
     ///
     /// # Errors
-    /// When anything came twice, or another number than `count` came.
+    /// When a name came twice, or the number of names is not `count`.
     pub(crate) fn ensure_once(&self, count: u64) -> anyhow::Result<()> {
         let repeated = self.repeated();
         ensure!(repeated == 0, "{repeated} came twice");

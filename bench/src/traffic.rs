@@ -1,4 +1,4 @@
-//! Texts that keep coming, evenly spaced, until they are stopped: for scenarios whose length nobody knows beforehand.
+//! Evenly spaced texts that keep arriving until they are stopped, for scenarios whose length is not known beforehand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,12 @@ use crate::load::webhook::{CONVERSATIONS, Webhooks};
 use crate::pace::{Arrivals, Pace};
 use crate::role::Installation;
 
-/// How many connections post: a text that waits for a broker that is away must not hold up the next.
+/// The number of connections. There are many, so that a text that waits for an absent broker does not hold up the next.
 const CONNECTIONS: u32 = 64;
-/// Longer than any scenario.
+/// The longest run in seconds; longer than any scenario.
 const LONGEST_S: f64 = 3600.0;
 
-/// Texts that keep coming.
+/// The running traffic.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     posted: Arc<AtomicU64>,
@@ -43,15 +43,15 @@ impl Traffic {
         Ok(Self { posted, stop, posting })
     }
 
-    /// How many were posted or are being posted.
+    /// The number of texts that were posted or are being posted.
     pub(crate) fn posted(&self) -> u64 {
         self.posted.load(Ordering::SeqCst)
     }
 
-    /// Ends it, and returns how many were posted in all.
+    /// Stops the traffic and returns the number of texts in all.
     ///
     /// # Errors
-    /// When any was not answered 204.
+    /// When a text was not answered 204.
     pub(crate) async fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.send_replace(true);
         while let Some(ended) = self.posting.join_next().await {

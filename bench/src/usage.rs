@@ -1,34 +1,34 @@
-//! What a process used, as Linux tells in `/proc`.
+//! The CPU time and memory of a process, from `/proc`.
 
 use std::fs;
 
 use anyhow::Context as _;
 
-/// The unit of CPU time in `/proc`, on every architecture that we build for.
+/// The unit of CPU time in `/proc`: ticks a second, on every architecture that we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU seconds that the process `pid` used so far, in all its threads.
+/// CPU seconds of the process `pid` so far, in all its threads.
 ///
 /// # Errors
 /// When there is no such process.
 pub(crate) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process has ended")?;
-    // The name before it, in parentheses, may hold anything.
+    // The field before it is the process name in parentheses, which may contain any character.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<f64>);
     let (user, system) = (ticks.next().context("no user time")??, ticks.next().context("no system time")??);
     Ok((user + system) / TICKS_PER_SECOND)
 }
 
-/// CPU seconds that the processes named `program` used so far; nothing where they run elsewhere.
+/// CPU seconds of the processes named `program` so far; zero if they run on another machine.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When `/proc` does not exist.
 pub(crate) fn program_cpu_s(program: &str) -> anyhow::Result<f64> {
     let entries = fs::read_dir("/proc").context("no /proc")?;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let is_it = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == program);
-    // One that has just ended is left out.
+    // A process that has just ended is left out.
     Ok(pids.filter(is_it).filter_map(|pid| cpu_s(pid).ok()).sum())
 }
 
@@ -43,10 +43,10 @@ pub(crate) fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// CPU seconds that all cores of the machine together were busy since it started.
+/// CPU seconds of all cores of the machine since it started.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When `/proc` does not exist.
 pub(crate) fn machine_cpu_s() -> anyhow::Result<f64> {
     let stat = fs::read_to_string("/proc/stat").context("no /proc/stat")?;
     let line = stat.lines().next().unwrap_or_default();
@@ -65,7 +65,7 @@ mod tests {
     fn a_busy_process_uses_time_and_memory() {
         let pid = std::process::id();
         let (before_s, machine_before_s) = (cpu_s(pid).unwrap(), machine_cpu_s().unwrap());
-        // The two are not counted at the same moment.
+        // The two counters are not updated at the same moment.
         while cpu_s(pid).unwrap() <= before_s || machine_cpu_s().unwrap() <= machine_before_s {}
         assert!(resident_mib(pid).unwrap() > 0.5);
         let name = fs::read_to_string("/proc/self/comm").unwrap();

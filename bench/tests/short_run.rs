@@ -1,4 +1,4 @@
-//! A short run of the real thing, with debug builds: nothing is judged, but everything is measured and told.
+//! A short run of the real bench with debug builds. All figures are measured and reported, but not judged.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;

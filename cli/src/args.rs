@@ -76,7 +76,8 @@ impl Command {
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
             Self::Demo(_) => "warn",
-            // What an operator did is told in any case, and what failed is the command's last word.
+            // Audit lines, which record what the operator did, are always logged, and so is the error that ends a
+            // command.
             Self::DeadLetters(_) => "error,audit=info",
             Self::Up(_)
             | Self::Ingress(_)

@@ -1,5 +1,5 @@
 //! The demo: the real ingress, worker and sender in one process, with simulated Twilio and the scripted assistant.
-//! One texts on the phone page, in the terminal, or with `--say`.
+//! Texts come from the phone page, the terminal or `--say`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ use crate::{args, print, signals};
 
 /// The customer who texts from the terminal.
 const CUSTOMER: &str = "+13035550142";
-/// Everything in the demo is local and answers at once.
+/// Shutdown grace, 5 s: everything in the demo is local and answers at once.
 const GRACE: Duration = Duration::from_secs(5);
-/// A turn that takes longer has gone wrong.
+/// How long a turn may take, 30 s: a longer one has failed.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often to look whether the queues are empty: far below what a person notices.
+/// How often the queue depths are polled, every 2 ms: far below what a person notices.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Runs the demo until a signal, or until everything in `--say` is answered.
@@ -47,7 +47,8 @@ pub(crate) async fn run(args: args::Demo) -> anyhow::Result<()> {
     outcome.and(finished)
 }
 
-/// Each demo begins afresh, and two of them do not meet. The directory goes when the demo ends.
+/// Makes a directory for this demo alone: a demo starts empty, and two demos share no files. It is removed when the
+/// demo ends.
 fn fresh_directory(data_dir: &Path) -> anyhow::Result<TempDir> {
     let made =
         std::fs::create_dir_all(data_dir).and_then(|()| tempfile::Builder::new().prefix("demo-").tempdir_in(data_dir));
@@ -172,7 +173,7 @@ fn integration(provider: TwilioSettings) -> anyhow::Result<Integration> {
         numbers: Vec::new(),
         provider: ProviderSettings::Twilio(provider),
         assistant: AssistantSettings::Scripted(ScriptedSettings { file: None::<PathBuf> }),
-        // Nobody bills simulated segments.
+        // Simulated segments cost nothing, so the send rate need not be limited.
         options: Options { rate_per_second: 1000.0, ..Options::default() },
     })
 }
@@ -194,7 +195,7 @@ fn typed_lines() -> mpsc::Receiver<String> {
 
 fn show(message: &Message, typed_here: bool) {
     match message.direction {
-        // What was typed in this terminal stands there already.
+        // Text that was typed in this terminal is already on the screen.
         Direction::Inbound if typed_here && message.from == CUSTOMER => {}
         Direction::Inbound => print(&spoken("you", &message.body)),
         Direction::Outbound => print(&spoken("switchboard", &message.body)),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Container engines give a health check a few seconds.
+/// How long a health check may take, 4 s: container engines allow a few seconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Succeeds if a GET of `url` (`http://host:port/path`) answers 200.

@@ -16,7 +16,7 @@ use config::{self, Config};
 use operations::logs::init_logs;
 use roles::Role;
 
-/// Wrong usage or configuration.
+/// Exit code for wrong usage or a wrong configuration.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("cannot start the runtime: {error}"), 1),
     };
     let code = runtime.block_on(run(command));
-    // Whatever still blocks (a DNS look-up, say) must not hold up the exit.
+    // A call that still blocks (a DNS look-up, say) must not hold up the exit.
     runtime.shutdown_background();
     code
 }
@@ -89,7 +89,7 @@ fn fail(message: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Results go to stdout. A closed pipe is the reader's choice and no error.
+/// Prints a result to stdout. A closed pipe is no error: the reader has stopped reading.
 fn print(text: &str) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();

@@ -72,8 +72,8 @@ pub(crate) async fn run(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     outcome
 }
 
-/// How many clients the kernel holds that are not accepted yet. The next one's packet is dropped, and sent again only a
-/// second later. Linux holds no more than `net.core.somaxconn`, 4096 by default:
+/// How many connections the kernel holds that are not accepted yet. The next client's packet is dropped, and the client
+/// sends it again only a second later. Linux holds no more than `net.core.somaxconn`, 4096 by default:
 /// <https://man7.org/linux/man-pages/man2/listen.2.html>.
 const ACCEPT_QUEUE: u32 = 4096;
 
@@ -92,7 +92,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 #[derive(Debug)]
 pub(crate) struct Running {
     tasks: JoinSet<(&'static str, Result<(), Failure>)>,
-    /// What their readiness depends on.
+    /// What the readiness of the roles depends on.
     pub(crate) health: Health,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn start(
     ports: Ports,
     shutdown: &Shutdown,
 ) -> Running {
-    // Recorded from the first message on, also when nobody scrapes yet.
+    // Installed before the first message, so that metrics are complete at the first scrape.
     drop(operations::metrics_recorder());
     let stages = roles.iter().flat_map(|role| role.stages()).map(|stage| (*stage, ports.progress.of(*stage)));
     let needs_store = roles.iter().any(|role| *role != Role::Ingress);
@@ -136,7 +136,8 @@ pub(crate) fn start(
 }
 
 impl Running {
-    /// Returns when all roles have ended. One that ends by itself takes the others with it.
+    /// Returns when all roles have ended, with the first failure if a role failed. A role that ends by itself stops the
+    /// others.
     pub(crate) async fn finished(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut first_failure = None;
         while let Some(ended) = self.tasks.join_next().await {

@@ -8,7 +8,8 @@ use secret::{self, Secret};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// `timeout` and some supervisors signal a process and then its whole group: what follows so closely is the same signal.
+/// A second signal within 200 ms counts as the first: `timeout` and some supervisors signal a process and then its
+/// whole group.
 const ECHO: Duration = Duration::from_millis(200);
 
 /// Starts `shutdown` at the first signal to stop and exits at the second.

@@ -8,7 +8,7 @@ use simulator::{Simulator, SimulatorConfig};
 
 use crate::{args, print, signals};
 
-/// Enough of the past for the phone page, little enough for a server that runs for months.
+/// How much history the simulator keeps: enough for the phone page, little enough for a server that runs for months.
 const KEEP: usize = 1000;
 
 /// Serves until a signal.

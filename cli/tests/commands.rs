@@ -209,7 +209,7 @@ fn an_empty_variable_names_no_configuration_file() {
 fn a_log_that_goes_to_no_terminal_has_no_colours() {
     let directory = tempfile::tempdir().unwrap();
     write_embedded_config(directory.path());
-    // Nor has it nothing: an empty variable asks for no filter.
+    // An empty variable sets no filter, so the default applies.
     let mut process = switchboard(directory.path());
     let mut up = Role::of(process.env("SWITCHBOARD_LOG", "").arg("up"));
     // Remarks on the configuration come first.

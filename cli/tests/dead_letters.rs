@@ -1,5 +1,5 @@
-//! G5, as an operator sees it: what died is listed, shown, replayed in order and answered once, or discarded, by the real
-//! binary beside a running Switchboard, on both backends.
+//! G5, as an operator sees it: dead letters are listed, shown, replayed in order and answered once, or discarded, by
+//! the real binary beside a running Switchboard, on both backends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ::embedded::{Database, EmbeddedBroker};
-use broker::{Broker as _, Destination, Outgoing, Reason, Stage};
+use broker::{Broker as _, Destination, Outgoing, Reason, ReasonName, Stage};
 use message::clock::{Clock, Timestamp};
 use message::{Address, Body, Conversation, Envelope, Inbound, IntegrationId, MessageId, Part, SCHEMA};
 use serde_json::Value;
@@ -38,12 +38,12 @@ on_both_backends!(
     g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_and_once,
 );
 
-/// An operator's command line beside a house.
+/// An operator's command line beside a running [`House`].
 struct Desk {
     directory: tempfile::TempDir,
 }
 
-/// What a command said.
+/// A command's exit code and output.
 struct Said {
     code: Option<i32>,
     stdout: String,
@@ -176,7 +176,7 @@ async fn g5_a_replay_that_fails_is_dead_again_with_its_history(backend: Backend)
     let before = desk.json(&["list"]).await[0]["attempts"].as_u64().unwrap();
     assert_eq!(desk.run(&["replay", "--by", "Olga, ticket 7"]).await.code, Some(0));
     let after = loop {
-        // Between its two deaths it is no dead letter.
+        // Between the replay and its second failure the message is no dead letter.
         if let Some(one) = desk.json(&["list"]).await.pop() {
             break one;
         }
@@ -233,11 +233,11 @@ async fn g5_discarding_needs_a_filter_and_takes_what_it_takes(backend: Backend) 
     house.close(0).await;
 }
 
-/// One that nobody can read, two that expired, one that was misrouted.
+/// One unreadable dead letter, two expired ones and one misrouted one.
 fn four(house: &House) -> [Outgoing; 4] {
     let dead = |reason| Destination::Dead(Stage::Inbound, Reason::new(reason, "why"));
     let unreadable = Outgoing {
-        destination: dead("unreadable"),
+        destination: dead(ReasonName::Unreadable),
         id: None,
         key: None,
         trace: String::new(),
@@ -245,9 +245,9 @@ fn four(house: &House) -> [Outgoing; 4] {
     };
     [
         unreadable,
-        Outgoing::new(dead("expired"), &text(house, 1, 0)),
-        Outgoing::new(dead("expired"), &text(house, 1, 1)),
-        Outgoing::new(dead("misrouted"), &text(house, 2, 0)),
+        Outgoing::new(dead(ReasonName::Expired), &text(house, 1, 0)),
+        Outgoing::new(dead(ReasonName::Expired), &text(house, 1, 1)),
+        Outgoing::new(dead(ReasonName::Misrouted), &text(house, 2, 0)),
     ]
 }
 
@@ -257,7 +257,7 @@ async fn g8_a_replay_stops_where_the_embedded_queue_is_full() {
     let database = Database::open(directory.path()).unwrap();
     let broker = EmbeddedBroker::new(database, Clock::system());
     for number in 0..2 {
-        let dead = Destination::Dead(Stage::Inbound, Reason::new("expired", "why"));
+        let dead = Destination::Dead(Stage::Inbound, Reason::new(ReasonName::Expired, "why"));
         broker.publish(&[Outgoing::new(dead, &text_from(1, number, "hi"))]).await.unwrap();
     }
     std::fs::write(directory.path().join("switchboard.toml"), "data_dir = \".\"\n[broker]\nmax_length = 1\n").unwrap();
@@ -268,7 +268,8 @@ async fn g8_a_replay_stops_where_the_embedded_queue_is_full() {
     assert_eq!(desk.json(&["list"]).await.len(), 1);
 }
 
-/// How many letters of which stage, of how many customers.
+/// How many customers, and how many dead letters each has, for the inbound stage; below the same for the outbound
+/// stage.
 const TURNS: (u16, u32) = (30, 20);
 const PARTS: (u16, u32) = (20, 20);
 const RATE: u32 = 100;
@@ -284,7 +285,8 @@ async fn g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_
     assert_eq!((&dry["would_replay"], dry["histogram"].as_array().unwrap().len()), (&Value::from(1000), 6));
 
     let mut replaying = desk.start(&["replay", "--rate", &RATE.to_string()]);
-    // On RabbitMQ what a replay holds does not count as lying there, so what has come out tells how far it is.
+    // On RabbitMQ the depth leaves out the letters that a replay holds, so progress is measured by the texts that were
+    // sent.
     let midway = async {
         while house.simulator.messages().len() < 100 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -312,7 +314,7 @@ async fn g5_a_thousand_mixed_dead_letters_outlive_kill_9_of_the_replay_in_order_
     assert_eq!(sent, 1000, "none twice");
 }
 
-/// 600 turns and 400 parts for six reasons, dead in no order at all.
+/// 600 turns and 400 parts with six reasons, in a shuffled order.
 fn thousand(house: &House) -> Vec<Outgoing> {
     let turns = (0..TURNS.0).flat_map(|customer| (0..TURNS.1).map(move |number| (Stage::Inbound, customer, number)));
     let parts = (0..PARTS.0).flat_map(|customer| (0..PARTS.1).map(move |number| (Stage::Outbound, customer, number)));
@@ -322,11 +324,13 @@ fn thousand(house: &House) -> Vec<Outgoing> {
     which = (0..count).map(|at| which[at * 7919 % count]).collect();
     let letter = |(stage, customer, number): (Stage, u16, u32)| match stage {
         Stage::Outbound => {
-            let reason = ["exhausted", "misconfigured", "opted_out"][number as usize % 3];
+            let reason =
+                [ReasonName::Exhausted, ReasonName::Misconfigured, ReasonName::UnknownOutcome][number as usize % 3];
             Outgoing::new(Destination::Dead(stage, Reason::new(reason, "why")), &part(house, customer, number))
         }
         _ => {
-            let reason = ["expired", "assistant_unreachable", "unknown_integration"][number as usize % 3];
+            let reason = [ReasonName::Expired, ReasonName::AssistantUnreachable, ReasonName::UnknownIntegration]
+                [number as usize % 3];
             Outgoing::new(Destination::Dead(stage, Reason::new(reason, "why")), &text(house, customer, number))
         }
     };
@@ -361,7 +365,7 @@ fn text(house: &House, customer: u16, number: u32) -> Envelope {
     envelope(house, customer, &id, number, Body::Inbound(inbound))
 }
 
-/// Part `number` of all to `customer`: two for each turn.
+/// Part `number` of all parts for `customer`; each turn has two.
 fn part(house: &House, customer: u16, number: u32) -> Envelope {
     let (turn, index) = (number / 2, number % 2);
     let id = format!("SM-parts-{customer}-{turn}");

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-/// What Twilio signs; the test calls the address behind it.
+/// The URL that Twilio signs; the test calls the address of ingress itself.
 const PUBLIC_URL: &str = "https://sms.example.com";
 const MESSAGES: &str = "/webhooks/support/messages";
 const ACCOUNT: &str = "AC00000000000000000000000000000000";
 
-/// A process that is ended with the test.
+/// A child process that is killed when the test ends.
 struct Process {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
@@ -116,7 +116,7 @@ fn t12_sighup_ends_no_process() {
     for arguments in [["demo", "--log", "info"], ["simulator", "--log", "info"]] {
         let arguments = arguments.into_iter().chain(["--listen", "127.0.0.1:0"]).collect::<Vec<_>>();
         let mut process = Process::spawn(directory.path(), &arguments, Stdio::piped());
-        // The first line that it prints says where it is.
+        // The first printed line gives the address.
         BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         process.signal("HUP");
         process.await_log("secrets in files were read again");

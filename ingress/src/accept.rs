@@ -41,7 +41,7 @@ pub(crate) struct Door {
 }
 
 impl FrontDoor {
-    /// `public_urls` are what the providers see and sign.
+    /// `public_urls` are the URLs that the providers call and sign.
     pub(crate) fn new(integrations: &Integrations, public_urls: &[String], durable: Durable, clock: Clock) -> Self {
         let door = |integration: &Arc<Integration>| {
             let keyring = Keyring::new(integration.provider.webhook_secrets().iter().cloned());
@@ -53,8 +53,8 @@ impl FrontDoor {
         Self { doors, prefixes, durable, clock, refusals: Refusals::default() }
     }
 
-    /// What a request target may mean: what it says, or that behind the path of a public URL, which the proxy may have
-    /// kept or taken away.
+    /// The targets that a request may mean: the one that it names, and the same without the path of a public URL, which
+    /// the proxy may have kept or taken away.
     pub(crate) fn targets<'a>(&'a self, target: &'a str) -> impl Iterator<Item = &'a str> {
         iter::once(target).chain(self.prefixes.iter().filter_map(|prefix| target.strip_prefix(prefix.as_str())))
     }
@@ -65,9 +65,9 @@ impl FrontDoor {
         self.doors.get(&id).ok_or(Problem::UnknownIntegration)
     }
 
-    /// Counts what became of a request, and tells the log of a refusal.
+    /// Counts the result of a request, and logs a refusal.
     pub(crate) fn note(&self, id: &str, kind: Kind, accepted: &Result<StatusCode, Problem>) {
-        // The path's id is the caller's word: only the name of an integration we know may become a label.
+        // The id in the path comes from the caller: only the name of a known integration may become a label.
         let integration = self.door(id).map_or("unknown", |door| door.integration.id.as_str()).to_owned();
         if let Err(problem) = accepted {
             self.refusals.tell(&integration, kind.as_str(), problem);
@@ -77,7 +77,7 @@ impl FrontDoor {
             .increment(1);
     }
 
-    /// What was refused and is told as sums.
+    /// The refusals that are logged as sums.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -104,7 +104,7 @@ impl FrontDoor {
                 accepted_at: self.clock.now(),
                 attempts: Vec::new(),
                 replays: Vec::new(),
-                // Of our own: a caller that could name it could mix its requests with those of others.
+                // Always a new one: a caller that could choose it could mix its requests with those of others.
                 trace: new_traceparent(),
                 body,
             };
@@ -129,12 +129,12 @@ impl FrontDoor {
 type Read = (Stage, MessageId, Conversation, Body);
 
 impl Door {
-    /// Refuses what its headers alone show to be unproven.
+    /// Refuses a request whose headers alone show it to be unproven.
     pub(crate) fn check_head(&self, headers: &HeaderMap) -> Result<(), Problem> {
         Ok(self.webhook.check_head(headers)?)
     }
 
-    /// Checks the proof, and checks it once more where a secret on disk may have changed.
+    /// Checks the proof, and checks it once more if a secret on disk has changed.
     async fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
         let began = Instant::now();
         match self.webhook.verify(request) {
@@ -159,7 +159,7 @@ impl Door {
     fn unread(&self, request: &WebhookRequest<'_>, why: String) -> Read {
         self.count_unreadable(Kind::Message);
         let content = self.webhook.transcript(request);
-        // A repeated request has the same id: whoever looks sees that it is the same.
+        // A repeated request has the same id, so an operator sees that it is the same.
         let id = MessageId::of_provider(&self.integration.id, &format!("unread/{content}"));
         let content_type = request.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
         let unread = Unread {
@@ -171,8 +171,8 @@ impl Door {
         (Stage::Inbound, id, Conversation::default(), Body::Unread(unread))
     }
 
-    /// The receipt, if there is one in `request`. One that cannot be read tells nothing that would be worth keeping, and
-    /// is not worth asking for again.
+    /// The receipt, if there is one in `request`. An unreadable one is dropped: it holds nothing worth keeping, and the
+    /// provider need not send it again.
     fn read_receipt(&self, request: &WebhookRequest<'_>) -> Result<Option<Read>, Problem> {
         let read = match self.webhook.read_receipt(request) {
             Err(Refusal::Unreadable(why)) => {

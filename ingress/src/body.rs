@@ -1,4 +1,4 @@
-//! Reads a request's body. What all bodies together may hold is bounded where their bytes arrive: see `connections`.
+//! Reads a request's body. The memory of all bodies together is bounded where their bytes arrive: see `connections`.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use http_body_util::BodyExt as _;
 use crate::connections::Connection;
 use crate::problem::Problem;
 
-/// A webhook body may have this many bytes. Twilio's have at most some 20 KiB: 1,600 characters, ten links and their form
-/// encoding. IntelePeer's are shorter, as media come as links; inline media (5 MB) would need another way anyway.
+/// A webhook body may have this many bytes. Twilio's have at most some 20 KiB: 1,600 characters, ten links and their
+/// form encoding. IntelePeer's are shorter, as media come as links; inline media (5 MB) would need another way anyway.
 const LIMIT_BYTES: usize = 64 * 1024;
-/// A page of memory, and what most bodies fit in.
+/// The size of a piece: a page of memory, and enough for most bodies.
 const PIECE_BYTES: usize = 4096;
-/// A body in so many pieces is costly: each is some microseconds of work, and a provider sends a handful.
+/// From this many pieces on a body is costly: each is some microseconds of work, and a provider sends a handful.
 const MANY_PIECES: usize = 64;
-/// How long a body may take to arrive.
+/// How long a body may take to arrive, 10 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Refuses a body that says itself that it is too long.
+/// Refuses a body whose declared length is too long.
 pub(crate) fn check_length(body: &Body) -> Result<(), Problem> {
     if body.size_hint().lower() > LIMIT_BYTES as u64 { Err(Problem::TooLarge) } else { Ok(()) }
 }
 
-/// The whole body, which may lie about its length. `connection` is told when it comes in [`MANY_PIECES`].
+/// Reads the whole body, whose declared length may be wrong. A body in [`MANY_PIECES`] marks `connection` as costly.
 pub(crate) async fn read(mut body: Body, connection: Option<&Connection>) -> Result<Vec<u8>, Problem> {
     let collect = async {
         let (mut pieces, mut frames) = (Pieces::default(), 0);
@@ -46,8 +46,8 @@ pub(crate) async fn read(mut body: Body, connection: Option<&Connection>) -> Res
     tokio::time::timeout(TIMEOUT, collect).await.unwrap_or(Err(Problem::TooSlow))
 }
 
-/// What has arrived of a body. Copied, because each frame keeps the whole buffer alive that it arrived in, even if it is
-/// one byte; in pieces of one size, because thousands of buffers that grow leave holes in the heap.
+/// The bytes of a body that have arrived. They are copied, because each frame keeps the whole buffer alive that it
+/// arrived in, even if it is one byte; in pieces of one size, because thousands of buffers that grow fragment the heap.
 #[derive(Default)]
 struct Pieces {
     all: Vec<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! The open connections, and what their clients make us hold. Both are bounded, and neither bound keeps a newcomer out:
-//! the client that has kept us waiting the longest gives way.
+//! The open connections, and the bytes that are held for them. Both are bounded, and neither bound keeps a new
+//! connection out: the one whose client has kept us waiting the longest gives way.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
-/// How long a connection keeps its place whatever it does: what a client sends follows its connection in milliseconds, but
-/// not in the same one. A thousand places take four thousand newcomers a second.
+/// How long a connection keeps its place whatever it does, 250 ms: a client's request follows its connection in
+/// milliseconds, but not in the same one. A thousand places take four thousand new connections a second.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How soon a newcomer looks again whether there is a place.
+/// How often a new connection checks whether there is a place, every 10 ms.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How much is open and held at most.
@@ -44,10 +44,12 @@ struct Entry {
     turn: Turn,
     /// When the turn began.
     since: Instant,
-    /// All that has come is read, or an answer does not go out. A connection that we have not got round to is not late.
+    /// Whether we wait for the client: all that has come is read, or an answer does not go out. A connection that we
+    /// have not got round to is not late.
     is_waited_for: bool,
     held_bytes: usize,
-    /// Reading its request takes much more work than reading a provider's, so it may give way while there is more to read.
+    /// Reading its request takes much more work than reading a provider's, so the connection may give way while there
+    /// is more to read.
     is_costly: bool,
     /// A webhook was accepted on it.
     is_proven: bool,
@@ -55,7 +57,7 @@ struct Entry {
     _keep: oneshot::Sender<Infallible>,
 }
 
-/// Who has to do something.
+/// Which side has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// The client, which has not begun a request.
@@ -72,12 +74,12 @@ enum Turn {
 pub(crate) type GivesWay = oneshot::Receiver<Infallible>;
 
 impl Connections {
-    /// None yet.
+    /// Starts with no connection.
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, open: Arc::default(), closed: Arc::default() }
     }
 
-    /// Takes a new connection in as soon as there is room; as a rule another one gives way at once, or within
+    /// Admits a new connection as soon as there is room. As a rule another connection gives way at once, or within
     /// [`PATIENCE`].
     pub(crate) async fn open(&self) -> (Arc<Connection>, GivesWay) {
         loop {
@@ -129,13 +131,13 @@ impl Entry {
 }
 
 impl Open {
-    /// Closes a connection for a newcomer. `false` when none may go.
+    /// Closes a connection to make place for a new one. `false` when none may be closed.
     fn make_place(&mut self, now: Instant) -> bool {
         self.shed(|entry| entry.is_costly || now.saturating_duration_since(entry.since) >= PATIENCE)
     }
 
-    /// Closes, of the connections that `may` go, the one whose client has been waited for the longest; those on which a
-    /// webhook was accepted come last. `false` when there is none.
+    /// Of the connections that `may` be closed, closes the one whose client has been waited for the longest; those on
+    /// which a webhook was accepted come last. `false` when there is none.
     fn shed(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
         let candidates = self
             .by_id
@@ -161,7 +163,7 @@ impl Open {
     }
 }
 
-/// One open connection. What is told about it counts until it is dropped.
+/// One open connection. It counts, with the bytes held for it, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: u64,
@@ -170,7 +172,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// `bytes` more of a request have arrived. `false` when they are too many to hold, or the connection has given way.
-    /// A connection that holds no more than its share is never one too many.
+    /// A connection that holds no more than its share is never refused.
     pub(crate) fn received(&self, bytes: usize, now: Instant) -> bool {
         let mut open = self.all.lock();
         let Some(entry) = open.by_id.get_mut(&self.id) else { return false };
@@ -180,11 +182,12 @@ impl Connection {
         }
         entry.held_bytes += bytes;
         open.held_bytes += bytes;
-        // Where all hold too much, one of them holds more than its share.
+        // If all connections together hold too much, one of them holds more than its share.
         let share = self.all.limits.bytes / self.all.limits.connections;
         while open.held_bytes > self.all.limits.bytes {
             if !open.shed(|entry| entry.held_bytes > share) {
-                // All that hold much are ours, or not read on yet. Who holds little goes on.
+                // The connections above their share wait for us: complete, or not read on yet. Those within their share
+                // go on.
                 break;
             }
         }
@@ -197,12 +200,12 @@ impl Connection {
         self.change(|entry| entry.is_waited_for = true);
     }
 
-    /// Its request is much work to read: a newcomer may take its place although there is more to read.
+    /// Its request takes much work to read: a new connection may take its place although there is more to read.
     pub(crate) fn is_costly(&self) {
         self.change(|entry| entry.is_costly = true);
     }
 
-    /// A request is complete and proven to be read on.
+    /// The request is complete: it is our turn.
     pub(crate) fn is_ours(&self) {
         self.change(|entry| entry.turn = Turn::Ours);
     }

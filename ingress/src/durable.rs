@@ -1,7 +1,8 @@
 //! Makes a message durable: at the broker, or on disk while the broker cannot take it.
 //!
 //! Messages of one stripe, and so of one conversation, go through here one at a time: each is confirmed, on disk or
-//! refused before the next one chooses its way. So none can be published while one before it is on its way to the spool.
+//! refused before it is decided where the next one goes. So no message is published while one before it is on its way
+//! to the spool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,7 +18,7 @@ use crate::spool::{STRIPES, Spool, stripe};
 
 /// How long a confirm may take before the broker counts as too slow. Twilio waits 15 s in all.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a message waits for those before it.
+/// How long a message waits for those before it, 7 s.
 const TURN_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Where messages become durable.
@@ -28,12 +29,12 @@ pub(crate) struct Durable {
     turns: Vec<Mutex<()>>,
     /// How many messages the broker has confirmed.
     confirmed: AtomicU64,
-    /// Held while the broker is asked whether it is there.
+    /// Held while the broker is checked.
     asking: Mutex<()>,
 }
 
 impl Durable {
-    /// At `broker`, else in `spool` if there is one.
+    /// Makes messages durable at `broker`, else in `spool` if there is one.
     pub(crate) fn new(broker: Arc<dyn Broker>, spool: Option<Spool>) -> Self {
         let turns = (0..STRIPES).map(|_| Mutex::default()).collect();
         Self { broker, spool, turns, confirmed: AtomicU64::new(0), asking: Mutex::default() }
@@ -42,7 +43,7 @@ impl Durable {
     /// Returns once `message` is durable, behind every message of its conversation that came before.
     ///
     /// # Errors
-    /// When neither the broker nor the spool took it in time. It may be there all the same.
+    /// When neither the broker nor the spool took it in time. The message may have been stored nevertheless.
     pub(crate) async fn keep(&self, message: Outgoing) -> Result<(), Failure> {
         let stripe = stripe(message.key);
         let _turn = match self.turns.get(usize::from(stripe)) {
@@ -76,8 +77,9 @@ impl Durable {
         published.unwrap_or_else(|_| Err(Failure::unknown("the broker confirms too slowly")))
     }
 
-    /// Finds out whether a broker that did not take a message takes none, so that the others need not wait in vain. It may
-    /// be one sick queue, and where another message was confirmed since it is: there were `confirmed_before`.
+    /// Finds out whether a broker that did not take a message takes no messages at all, so that the others need not
+    /// wait in vain. The cause may also be a single sick queue. It is, if another message was confirmed since: then the
+    /// count is above `confirmed_before`.
     async fn ask_broker(&self, spool: &Spool, confirmed_before: u64) {
         let Ok(_asking) = self.asking.try_lock() else { return };
         let took_none = || self.confirmed.load(Relaxed) == confirmed_before;

@@ -25,12 +25,12 @@ use spool::{Drain, Spool, WriterThread};
 use tokio::net::TcpListener;
 use work::spool_status::Intake;
 
-/// Serves webhooks on `listener` until `shutdown`, then finishes the requests that are in flight and drains the spool as
-/// far as the broker and the rest of the grace period allow. `intake` is told how the spool is.
+/// Serves webhooks on `listener` until `shutdown`, then finishes the requests that are in flight and drains the spool
+/// as far as the broker and the rest of the grace period allow. The spool's state is reported to `intake`.
 ///
 /// # Errors
 /// When `config` has no `ingress.public_url`: without it no Twilio signature can be checked. When the spool cannot be
-/// opened, or its thread ended: whoever starts ingress again finds on disk what was accepted.
+/// opened, or its thread ended. The messages that were accepted are on disk, and the next start of ingress finds them.
 pub async fn run(
     listener: TcpListener,
     config: &Config,
@@ -73,7 +73,7 @@ pub async fn run(
     ended
 }
 
-/// Answers requests until `shutdown`, and tells the log of those that were refused.
+/// Answers requests until `shutdown`, and logs those that were refused.
 async fn serve(listener: TcpListener, front_door: Arc<FrontDoor>, shutdown: Shutdown) {
     let router = routes::router(Arc::clone(&front_door));
     tokio::select! {
@@ -82,7 +82,7 @@ async fn serve(listener: TcpListener, front_door: Arc<FrontDoor>, shutdown: Shut
     }
 }
 
-/// The spool of this process; `None` when it is switched off and nothing lies there from before.
+/// The spool of this process; `None` when it is switched off and no older spool is on disk.
 async fn open_spool(
     config: &Config,
     intake: Arc<Intake>,

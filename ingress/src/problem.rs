@@ -74,7 +74,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Unproven(why) => Self::Forbidden(why),
-            // What is proven is kept, readable or not: this was met before.
+            // A proven request is kept, readable or not, and never gets here: only the proof can be unreadable.
             Refusal::Unreadable(_) => Self::Forbidden("the proof cannot be read"),
         }
     }

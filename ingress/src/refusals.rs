@@ -1,5 +1,5 @@
-//! Refused requests in the log. Strangers cause them, as many as they like: the first of a kind has a line, the others
-//! are told as sums, at most one line for each kind in a minute.
+//! Logs refused requests. Any caller can cause any number of them, so the first of a kind gets a line, and the others
+//! are logged as sums, at most one line a minute for each kind.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use tracing::warn;
 
 use crate::problem::Problem;
 
-/// How far apart two lines about one kind are, at least.
+/// How far apart two lines about one kind are, at least 60 s.
 const APART: Duration = Duration::from_secs(60);
-/// How often it is looked whether a sum is due.
+/// How often is checked whether a sum is due, every 5 s.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// One kind of refusal. All three are of a few fixed values: none is a word of the request.
+/// One kind of refusal. All three fields have a few fixed values, and none of them comes from the request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Refused {
     /// The integration's id, or `unknown`.
@@ -24,7 +24,7 @@ struct Refused {
     problem: &'static str,
 }
 
-/// What the log was told, and what it was not told yet.
+/// The kinds that were logged, and the counts that are not logged yet.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<BTreeMap<Refused, Told>>);
 
@@ -43,7 +43,7 @@ impl Refusals {
         }
     }
 
-    /// Logs the sums, for ever.
+    /// Logs the sums when they are due. Never returns.
     pub(crate) async fn sum_up(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -62,7 +62,8 @@ impl Refusals {
         known.is_none()
     }
 
-    /// What is due to be told now. A kind of which nothing came for so long is forgotten: its next one is a first again.
+    /// The sums that are due now. A kind without a refusal for [`APART`] is forgotten: its next refusal is a first one
+    /// again.
     fn sums(&self, now: Instant) -> Vec<(Refused, u64)> {
         let mut sums = Vec::new();
         self.told().retain(|refused, told| {

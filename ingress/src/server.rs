@@ -1,5 +1,5 @@
-//! The HTTP server: bounded in connections, bytes and time, and with a graceful end.
-//! `axum::serve` bounds none of them, so slow clients could hold it open for ever.
+//! The HTTP server: bounded in connections, bytes and time, and with a graceful end. `axum::serve` bounds none of them,
+//! so slow clients could hold it open without end.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,19 +23,19 @@ use crate::connections::{Connection, Connections, GivesWay, Limits};
 use crate::routes::Accepted;
 use crate::stream::ClientStream;
 
-/// What all clients together can make us hold. A connection costs some 20 KiB itself and 12 KiB more while its request
-/// arrives (measured), so that together with the bytes it stays well below 100 MiB.
+/// The bounds for all clients together. A connection costs some 20 KiB itself and 12 KiB more while its request arrives
+/// (measured), so that together with the bytes it stays well below 100 MiB.
 const LIMITS: Limits = Limits { connections: 1024, bytes: 16 << 20 };
-/// How long a request's headers may be, roughly: hyper looks after each read. Twilio's longest are those of a GET, some
-/// 20 KiB.
+/// How many bytes a request's headers may have, roughly: hyper checks after each read. Twilio's longest are those of a
+/// GET, some 20 KiB.
 const HEADER_LIMIT_BYTES: usize = 64 * 1024;
-/// How long a request's headers may take, which is also how long an idle connection is kept: longer than the minute for
-/// which usual load balancers keep theirs, so that it is they who close it and no request meets a closed connection.
+/// How long a request's headers may take, which is also how long an idle connection is kept, 75 s. Usual load balancers
+/// keep theirs for a minute, so they close it first, and no request meets a closed connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// After a failure to accept (no file descriptors left), how long until the next try: connections that give way need a
-/// moment to close.
+/// The pause after a failure to accept (no file descriptors left), 10 ms: connections that give way need a moment to
+/// close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// How often such failures are logged at most.
+/// How often such failures are logged at most, once a minute.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Serves `router` on `listener` until `shutdown`, then lets requests in flight finish within the grace period.
@@ -104,7 +104,8 @@ fn serve_connection(
     });
 }
 
-/// Only an accepted webhook keeps its connection open: a stranger gets one answer, however much it has sent.
+/// Answers a request. Only an accepted webhook keeps its connection open: any other client gets one answer, however
+/// much it has sent.
 async fn answer(
     router: TowerToHyperService<Router>,
     connection: Arc<Connection>,

@@ -1,5 +1,5 @@
-//! A connection's bytes: what is read is counted, an answer that is not taken in time ends the connection, and a closed
-//! connection lets its client finish a sentence.
+//! A connection's bytes: what is read is counted, an answer that is not taken in time ends the connection, and a
+//! connection that we close reads the rest of what its client sends for a moment.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,13 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::connections::Connection;
 
-/// How much is read at a time: less than the 8 KiB with which hyper's buffer begins, so that it does not grow for a body.
+/// How many bytes are read at a time: less than the 8 KiB with which hyper's buffer begins, so that it does not grow
+/// for a body.
 const READ_BYTES: usize = 4096;
-/// How long a client may take for an answer, all of it: Twilio gives up after 15 s for the whole exchange.
+/// How long a client may take to read a whole answer, 10 s: Twilio gives up after 15 s for the whole exchange.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the rest of a refused request is read and dropped. A connection closed before its client has sent everything
-/// is reset, and with it the answer may be lost.
+/// How long the rest of a refused request is read and dropped, 1 s. A connection closed before its client has sent
+/// everything is reset, and with it the answer may be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The stream of one connection.
@@ -28,7 +29,7 @@ pub(crate) struct ClientStream<S> {
     /// Something was written since the last flush.
     is_writing: bool,
     is_shut: bool,
-    /// When the write or the end that could not be finished at once must be.
+    /// The deadline of a write or shutdown that could not be finished at once.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -37,7 +38,7 @@ impl<S> ClientStream<S> {
         Self { stream, connection, is_writing: false, is_shut: false, deadline: None }
     }
 
-    /// Fails once what is pending has been so for too long.
+    /// Fails once a write or shutdown has been pending for too long.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_pending() {
             self.connection.waits();

@@ -1,5 +1,5 @@
 //! What counting the segments of a part costs. The counting is the sender's own, so its file is compiled in here too:
-//! nobody else needs it, and a benchmark is no reason to make it public.
+//! no other crate needs it, and a benchmark is no reason to make it public.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! How long ago each call began whose outcome is unknown, in this process's steady time: wall clocks are set, and those of
-//! two hosts differ. A call of another process counts from when its mark was first seen here.
+//! How long ago each call began whose outcome is unknown, in this process's steady time: wall clocks are set, and those
+//! of two hosts differ. A call of another process counts from when its mark was first seen here.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use crate::ledger::Mark;
 
-/// When so many are remembered, those are looked for that were not forgotten: of parts that went to another process.
+/// Above this many entries, stale ones are swept: calls of parts that went to another process.
 const MANY: usize = 4096;
-/// A part that waits for the outcome of a call is not away for longer, unless the store is.
+/// From this age on an entry is stale, 1 h: a part that waits for the outcome of a call comes back sooner, unless the
+/// store is unreachable.
 const LONGEST_AWAY: Duration = Duration::from_secs(60 * 60);
 
 /// The calls that parts wait for.
@@ -23,7 +24,7 @@ pub(crate) struct Calls(Mutex<HashMap<MessageId, Seen>>);
 struct Seen {
     mark: Mark,
     first_seen: Instant,
-    /// When the first call began that may still turn up, if it was made here.
+    /// When the first call began whose text may still appear at the provider, if it was made here.
     first_attempt: Option<Instant>,
 }
 
@@ -37,7 +38,7 @@ impl Calls {
         all.insert(part, Seen { mark, first_seen: now, first_attempt });
     }
 
-    /// How long ago the call of `part` with this `mark` began, as far as this process can tell: at least so long.
+    /// How long ago the call of `part` with this `mark` began, as far as this process can tell. It is a lower bound.
     pub(crate) fn elapsed(&self, part: MessageId, mark: Mark, now: Instant) -> Duration {
         let mut all = self.all_but_lost(part, now);
         let fresh = Seen { mark, first_seen: now, first_attempt: None };
@@ -48,7 +49,8 @@ impl Calls {
         now.saturating_duration_since(seen.first_seen)
     }
 
-    /// How long ago the first call of `part` began that may still turn up; `None` when it was not made here.
+    /// How long ago the first call of `part` began whose text may still appear at the provider; `None` when it was not
+    /// made here.
     pub(crate) fn first_attempt_ago(&self, part: MessageId, mark: Mark, now: Instant) -> Option<Duration> {
         let seen = self.all().get(&part).copied().filter(|seen| seen.mark.first_attempt_at == mark.first_attempt_at)?;
         seen.first_attempt.map(|began| now.saturating_duration_since(began))
@@ -59,7 +61,7 @@ impl Calls {
         self.all().remove(&part);
     }
 
-    /// All calls, with room for that of `part`.
+    /// All calls. Stale ones are swept first if `part` needs room.
     fn all_but_lost(&self, part: MessageId, now: Instant) -> MutexGuard<'_, HashMap<MessageId, Seen>> {
         let mut all = self.all();
         if all.len() >= MANY && !all.contains_key(&part) {

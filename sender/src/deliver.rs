@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::Reason;
+use broker::{Reason, ReasonName};
 use integration::{Integration, Integrations};
 use message::clock::Clock;
 use message::failpoint::{self, reach};
@@ -14,10 +14,10 @@ use message::failure::{Failure, FailureKind, Scope};
 use message::shutdown::Shutdown;
 use message::{Attempt, Body, Envelope, IntegrationId, MessageText};
 use providers::{self, Sms};
-use store::Halt;
+use store::Interrupted;
 use tokio::time::Instant;
 use work::Ports;
-use work::{Decision, Handler, Outcome, Stay};
+use work::{Decision, Handler, LaneState, Outcome};
 
 use crate::calls::Calls;
 use crate::inquiry::{Finding, Inquiry};
@@ -30,11 +30,12 @@ use crate::route::Route;
 use crate::segments::segments;
 use crate::turn::{self, Candidate};
 
-/// How far the clock of whoever accepted a text may be ahead of ours.
+/// How far the clock of the ingress that accepted a text may be ahead of ours, 1 h.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
-/// How far the clocks of two hosts that send may be apart.
+/// How far the clocks of two sender hosts may be apart, 10 min.
 const HOSTS_APART: Duration = Duration::from_secs(10 * 60);
-/// How long ago a call may have begun of which nobody knows when: the longest that parts usually stay on their way.
+/// How long ago a call is assumed to have begun when that is unknown, 24 h: the longest that parts usually stay on
+/// their way.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sends the parts of all integrations.
@@ -49,19 +50,20 @@ pub struct Deliverer {
     pace: Pace,
 }
 
-/// What came of one look at a part.
+/// The result of one attempt at a part.
 enum Attempted {
     Done(Outcome),
     SetAside(Reason),
     /// Look again after this long.
     Again(Duration),
-    /// It may not go yet.
+    /// It may not be sent yet.
     Held(Hold),
     Failed(Call, Failure),
 }
 
 impl Deliverer {
-    /// A way out for each integration; receipts come back to `public_url`. Waiting ends when `shutdown` starts.
+    /// Creates a deliverer with a route for each integration; receipts come back to `public_url`. Waiting ends when
+    /// `shutdown` starts.
     ///
     /// # Errors
     /// When an integration's settings name no credentials, or TLS cannot be set up.
@@ -84,13 +86,13 @@ impl Deliverer {
         Ok(Self { routes, ledger, pauses, rates: Rates::new(pace.burst), calls: Calls::default(), clock, pace })
     }
 
-    async fn deliver(&self, envelope: &mut Envelope, stay: Stay) -> Result<Decision, Halt> {
+    async fn deliver(&self, envelope: &mut Envelope, stay: LaneState) -> Result<Decision, Interrupted> {
         let Some(route) = self.routes.get(&envelope.integration) else {
             let detail = "no integration has this id";
-            return Ok(Decision::dead_letter(Reason::new("unknown_integration", detail)));
+            return Ok(Decision::dead_letter(Reason::new(ReasonName::UnknownIntegration, detail)));
         };
         let place = Place::of(envelope.key(), envelope.id);
-        // In a crowd nothing rests that can be parked.
+        // When the lanes are crowded, a part that can be parked does not rest.
         let in_lane = if stay.is_crowded { Duration::ZERO } else { self.pace.in_lane };
         let (call, failure) = match self.attempt(route, envelope, &place, stay.rested).await? {
             Attempted::Done(outcome) => {
@@ -106,12 +108,13 @@ impl Deliverer {
         let mut backoff = self.pace.backoff.start();
         let attempts = tries(envelope);
         for _ in 0..attempts {
-            // Tried before, here or elsewhere, it goes on where its delays had got to; one that was replayed begins again.
+            // A part that was tried before, here or elsewhere, continues with the delay that it had reached; a replayed
+            // one begins again.
             backoff.next_delay(None);
         }
         envelope.record_attempt(self.clock.now(), &failure);
         let (delay, cause) = match failure.kind {
-            // All parts of the scope wait: a part's own patience does not count.
+            // All parts of the scope wait, so the part's own backoff does not count.
             FailureKind::Throttled => {
                 let limits = Limits::of(envelope, &route.integration);
                 (self.pauses.throttled(&limits, failure.scope, failure.retry_after).await?, Cause::Throttle)
@@ -132,8 +135,8 @@ impl Deliverer {
         }
     }
 
-    /// Parks a part; later parts of its conversation will wait behind it, whoever handles them.
-    async fn park(&self, envelope: &Envelope, place: &Place, hold: Hold) -> Result<Decision, Halt> {
+    /// Parks a part; later parts of its conversation will wait behind it, whichever process handles them.
+    async fn park(&self, envelope: &Envelope, place: &Place, hold: Hold) -> Result<Decision, Interrupted> {
         let Hold { delay, cause } = hold;
         if self.ledger.park(place, hold, self.clock.now()).await? {
             metrics::counter!("switchboard_parked_total", "cause" => cause.as_str()).increment(1);
@@ -142,8 +145,8 @@ impl Deliverer {
         Ok(Decision::retry_after(delay))
     }
 
-    /// Sets a part aside; later parts of its conversation go on without it.
-    async fn set_aside(&self, envelope: &Envelope, place: &Place, reason: Reason) -> Result<Decision, Halt> {
+    /// Makes a part a dead letter; later parts of its conversation go on without it.
+    async fn set_aside(&self, envelope: &Envelope, place: &Place, reason: Reason) -> Result<Decision, Interrupted> {
         self.forget(envelope);
         self.ledger.leave(place).await?;
         Ok(Decision::dead_letter(reason))
@@ -161,10 +164,10 @@ impl Deliverer {
         envelope: &Envelope,
         place: &Place,
         rested: Duration,
-    ) -> Result<Attempted, Halt> {
+    ) -> Result<Attempted, Interrupted> {
         let Body::Part(part) = &envelope.body else {
             let detail = "the message is no part of a reply";
-            return Ok(Attempted::SetAside(Reason::new("unreadable", detail)));
+            return Ok(Attempted::SetAside(Reason::new(ReasonName::Misrouted, detail)));
         };
         let limits = Limits::of(envelope, &route.integration);
         let (entry, look) = tokio::try_join!(self.ledger.read(place), self.pauses.look(&limits))?;
@@ -207,7 +210,8 @@ impl Deliverer {
         })
     }
 
-    /// What became of a call whose outcome is unknown; an error is what follows when that cannot be told now.
+    /// Finds out what became of a call whose outcome is unknown. The inner `Err` is what follows when that cannot be
+    /// told now.
     async fn find_out(
         &self,
         route: &Route,
@@ -215,11 +219,11 @@ impl Deliverer {
         place: &Place,
         entry: &Entry,
         sms: &Sms<'_>,
-    ) -> Result<Result<Finding, Attempted>, Halt> {
+    ) -> Result<Result<Finding, Attempted>, Interrupted> {
         if let Some(name) = self.ledger.witness(place).await? {
             return Ok(Ok(Finding::Found(name)));
         }
-        // What came back early asks nobody yet.
+        // A part that came back early does not ask the provider yet.
         if let Some(hold) = entry.parked.hold_of(envelope.id, self.clock.now()) {
             return Ok(Err(Attempted::Held(hold)));
         }
@@ -235,17 +239,17 @@ impl Deliverer {
         sms: &Sms<'_>,
         place: &Place,
         entry: &Entry,
-    ) -> Result<Attempted, Halt> {
+    ) -> Result<Attempted, Interrupted> {
         let (started_at, times_replayed) = (self.clock.now(), envelope.times_replayed());
         let first_attempt_at = entry.began_at().unwrap_or(started_at);
         let mark = Mark { first_attempt_at, started_at, times_replayed };
         if !self.ledger.begin(place, entry, mark).await? {
-            // Somebody else is at work on this part: see what they make of it.
+            // Another process is at work on this part: look again later for its result.
             return Ok(Attempted::Again(self.pace.backoff.initial));
         }
         self.calls.begin(sms.part, mark, Instant::now());
-        // A provider may take several calls (a login, another form of the token). Together they end before anybody
-        // who finds our mark stops waiting for us.
+        // A provider may take several calls (a login, another form of the token). Together they end before a sender
+        // that finds our mark stops waiting for us.
         reach(failpoint::Step::Sending);
         let deadline = self.pace.call.max(self.pace.quiet * 4 / 5);
         let sent = tokio::time::timeout(deadline, route.send(sms)).await;
@@ -261,16 +265,22 @@ impl Deliverer {
         }
     }
 
-    async fn accept(&self, route: &Route, place: &Place, entry: &Entry, provider_id: &str) -> Result<Attempted, Halt> {
+    async fn accept(
+        &self,
+        route: &Route,
+        place: &Place,
+        entry: &Entry,
+        provider_id: &str,
+    ) -> Result<Attempted, Interrupted> {
         if route.carrier.lists_other_conversations() {
-            // So that no part of another conversation takes this text for its own.
+            // Claimed so that no part of another conversation takes this text for its own.
             self.ledger.claim(place, provider_id).await?;
         }
         self.ledger.accept(place, entry, provider_id, self.clock.now()).await?;
         Ok(Attempted::Done(Outcome::Accepted))
     }
 
-    /// What a part waits for; when it is nothing, its turn is taken.
+    /// What a part has to wait for; `None` when it may go, and then its turn is taken.
     fn hold(&self, route: &Route, envelope: &Envelope, text: &MessageText, entry: &Entry, look: &Look) -> Option<Hold> {
         let cost = rate::cost(segments(text.expose()), route.integration.options.rate_per_second);
         let (part, parked, number) = (envelope.id, &entry.parked, &number(envelope));
@@ -279,17 +289,17 @@ impl Deliverer {
         turn::hold(&self.rates, &candidate, self.clock.now(), Instant::now())
     }
 
-    /// How long ago the first attempt began, at most: what the provider took before was another text.
+    /// How long ago the first attempt began, at most: a text that the provider took before is another one.
     fn first_attempt_ago(&self, envelope: &Envelope, entry: &Entry) -> Duration {
         let State::Sending(mark) = entry.state else { return Duration::ZERO };
         if let Some(ago) = self.calls.first_attempt_ago(envelope.id, mark, Instant::now()) {
             return ago;
         }
-        // Where the ledger cannot be read, this at least is known.
+        // If the ledger's record cannot be read, this bound is still known.
         let earliest = envelope.accepted_at.checked_sub(CLOCK_SKEW).unwrap_or(envelope.accepted_at);
         let began_at = mark.first_attempt_at.max(earliest);
         let began_at = began_at.checked_sub(HOSTS_APART).unwrap_or(began_at);
-        // A clock that differs by more was set, so how long it was cannot be told: rather too long.
+        // A clock that differs by more was set, so the time cannot be told: too long is the safe assumption.
         Duration::try_from(self.clock.now().duration_since(began_at)).unwrap_or(LONGEST_UNKNOWN)
     }
 
@@ -315,16 +325,16 @@ impl Deliverer {
 #[async_trait]
 impl Handler for Deliverer {
     async fn handle(&self, envelope: &mut Envelope) -> Decision {
-        self.handle_in_lane(envelope, Stay::default()).await
+        self.handle_in_lane(envelope, LaneState::default()).await
     }
 
-    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
-        // Stopping costs no attempt: whoever takes over finds in the ledger how far we came.
+    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: LaneState) -> Decision {
+        // Stopping costs no attempt: the next process finds in the ledger how far we came.
         self.deliver(envelope, stay).await.unwrap_or_else(Decision::from)
     }
 }
 
-/// How often a part was tried in vain since it was last replayed, not counting when its number was told to wait: that ends by the part's age.
+/// How many tries of a part have failed since it was last replayed. Throttles do not count: the part's age ends those.
 fn tries(envelope: &Envelope) -> usize {
     let counts = |attempt: &&Attempt| attempt.kind != FailureKind::Throttled;
     envelope.attempts_since_replay().iter().filter(counts).count()

@@ -1,26 +1,26 @@
-//! What became of a call whose outcome is unknown: a receipt proves it, or the provider's list shows it.
+//! Finds the outcome of a call whose outcome is unknown: a receipt proves it, or the provider's list shows it.
 
 use std::time::Duration;
 
 use message::failure::Failure;
 use providers::{Candidate, Carrier, Sms, Trace};
-use store::Halt;
+use store::Interrupted;
 
 use crate::ledger::{Entry, Ledger, Place};
 
 /// Providers tell times in whole seconds.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// What became of it.
+/// The result of an inquiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// The provider has it, under this name.
     Found(String),
     /// The provider does not list it.
     Absent,
-    /// The provider lists one that is the same, but another sender may yet note that it is its own: ask after this long.
+    /// The provider lists a text that is the same, but another sender may still claim it: ask again after this long.
     Early(Duration),
-    /// The provider lists what may be it: its words were hidden or changed.
+    /// The provider lists a text that may be the part: its words were hidden or changed.
     Unclear,
     /// This provider cannot be asked.
     Unsupported,
@@ -33,15 +33,15 @@ pub(crate) struct Inquiry<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) place: &'a Place,
     pub(crate) entry: &'a Entry,
-    /// A text younger than this may be one whose sender has yet to note that it is its own.
+    /// A text younger than this may not be claimed by its sender yet.
     pub(crate) quiet: Duration,
-    /// How long the whole look at the provider's list may take.
+    /// How long reading the provider's whole list may take.
     pub(crate) deadline: Duration,
 }
 
 impl Inquiry<'_> {
-    /// Asks the provider. An error is a failure of the provider's that says nothing about the part.
-    pub(crate) async fn ask(&self, sms: &Sms<'_>) -> Result<Result<Finding, Failure>, Halt> {
+    /// Asks the provider. The inner `Err` is a failure of the provider, which says nothing about the part.
+    pub(crate) async fn ask(&self, sms: &Sms<'_>) -> Result<Result<Finding, Failure>, Interrupted> {
         let look = tokio::time::timeout(self.deadline, self.carrier.find(sms)).await;
         let look = look.unwrap_or_else(|_| Err(Failure::transient("the provider's list was not read in time")));
         match look {
@@ -51,8 +51,8 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Which of `candidates` is the part, without those that other parts are known to be.
-    async fn choose(&self, candidates: Vec<Candidate>) -> Result<Finding, Halt> {
+    /// Chooses which of `candidates` is the part; those that are known to be other parts are left out.
+    async fn choose(&self, candidates: Vec<Candidate>) -> Result<Finding, Interrupted> {
         let free = candidates.into_iter().filter(|candidate| !self.entry.known.contains(&candidate.name));
         let (same, similar): (Vec<_>, Vec<_>) = free.partition(|candidate| candidate.is_same);
         for Candidate { name, age, .. } in same {

@@ -8,7 +8,7 @@ use message::shutdown::Shutdown;
 use message::{ConversationKey, MessageId};
 use serde::{Deserialize, Serialize};
 use store::send_proof;
-use store::{Expect, Halt, Key, LEDGERS_REMEMBER, PatientStore, Record, Store, Write, Written};
+use store::{CommitOutcome, Expect, Interrupted, Key, LEDGERS_REMEMBER, Record, RetryingStore, Store, Write};
 
 use crate::parked::{Hold, Parked};
 
@@ -33,10 +33,10 @@ pub(crate) enum State {
     },
 }
 
-/// A call that began. No two have the same.
+/// A call that began. No two calls have the same mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    /// When the first call began that may still turn up.
+    /// When the first call began whose text may still appear at the provider.
     pub(crate) first_attempt_at: Timestamp,
     /// When this one began.
     pub(crate) started_at: Timestamp,
@@ -60,7 +60,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// When the first call began that may still turn up; `None` when none may.
+    /// When the first call began whose text may still appear at the provider; `None` when there is none.
     pub(crate) fn began_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Sending(mark) => Some(mark.first_attempt_at),
@@ -72,7 +72,7 @@ impl Entry {
 /// The ledger of all parts.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    store: PatientStore,
+    store: RetryingStore,
 }
 
 /// One part's place in the ledger.
@@ -103,13 +103,13 @@ impl Place {
 }
 
 impl Ledger {
-    /// The ledger in `store`. While the store is away everything waits, until `shutdown`.
+    /// The ledger in `store`. While the store is unreachable, every method waits, until `shutdown`.
     pub(crate) fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
-        Self { store: PatientStore::new(store, shutdown) }
+        Self { store: RetryingStore::new(store, shutdown) }
     }
 
     /// What was done about a part.
-    pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Halt> {
+    pub(crate) async fn read(&self, place: &Place) -> Result<Entry, Interrupted> {
         let keys = [place.part.clone(), place.known.clone(), place.parked.clone()];
         let [record, known_record, parked_record] = self.store.get(keys).await?;
         Ok(Entry {
@@ -122,8 +122,8 @@ impl Ledger {
         })
     }
 
-    /// The provider's name for a part whose receipt came, whatever we noted ourselves.
-    pub(crate) async fn witness(&self, place: &Place) -> Result<Option<String>, Halt> {
+    /// The provider's name for a part whose receipt came, whatever the part's own record says.
+    pub(crate) async fn witness(&self, place: &Place) -> Result<Option<String>, Interrupted> {
         for key in [&place.witness, &place.earlier_witness] {
             let [record] = self.store.get([key.clone()]).await?;
             if let Some(name) = record.as_ref().and_then(send_proof::read) {
@@ -133,23 +133,23 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Notes that the text which the provider calls `name` is this part, unless it is another's: then `false`.
-    pub(crate) async fn claim(&self, place: &Place, name: &str) -> Result<bool, Halt> {
+    /// Records that the text which the provider calls `name` is this part; `false` if it is recorded as another part.
+    pub(crate) async fn claim(&self, place: &Place, name: &str) -> Result<bool, Interrupted> {
         let write = Write::put(claim_key(name), Expect::Absent, place.id.to_string(), LEDGERS_REMEMBER);
         match self.store.commit(&[write]).await? {
-            Written::Applied => Ok(true),
-            Written::Conflict | Written::Unsure => self.is_free(place, name).await,
+            CommitOutcome::Applied => Ok(true),
+            CommitOutcome::Conflict | CommitOutcome::Unsure => self.is_free(place, name).await,
         }
     }
 
-    /// Whether the text which the provider calls `name` may be this part: it was not noted to be another.
-    pub(crate) async fn is_free(&self, place: &Place, name: &str) -> Result<bool, Halt> {
+    /// Whether the text which the provider calls `name` may be this part: it is not recorded as another.
+    pub(crate) async fn is_free(&self, place: &Place, name: &str) -> Result<bool, Interrupted> {
         let [holder] = self.store.get([claim_key(name)]).await?;
         Ok(holder.is_none_or(|holder| *holder.value == *place.id.to_string().as_bytes()))
     }
 
-    /// Notes that a call begins, unless somebody else wrote since `entry` was read: then `false`.
-    pub(crate) async fn begin(&self, place: &Place, entry: &Entry, mark: Mark) -> Result<bool, Halt> {
+    /// Records that a call begins; `false` if another process wrote since `entry` was read.
+    pub(crate) async fn begin(&self, place: &Place, entry: &Entry, mark: Mark) -> Result<bool, Interrupted> {
         let write = Write::put(
             place.part.clone(),
             Expect::unchanged(entry.record.as_ref()),
@@ -157,24 +157,27 @@ impl Ledger {
             LEDGERS_REMEMBER,
         );
         match self.store.commit(&[write]).await? {
-            Written::Applied => Ok(true),
+            CommitOutcome::Applied => Ok(true),
             // A commit without an answer may have been made, and its repetition then conflicts with itself.
-            Written::Conflict | Written::Unsure => Ok(self.read(place).await?.state == State::Sending(mark)),
+            CommitOutcome::Conflict | CommitOutcome::Unsure => {
+                Ok(self.read(place).await?.state == State::Sending(mark))
+            }
         }
     }
 
-    /// Notes that the provider took it. That is a fact, whoever else is at work, so the part's own record is expected
-    /// to be nothing in particular; what the conversation's parts share changes only from what it is.
+    /// Records that the provider accepted the part. That is a fact, whatever other processes do, so the part's own
+    /// record is overwritten unconditionally; the records that the conversation's parts share change only from the
+    /// state that was read.
     pub(crate) async fn accept(
         &self,
         place: &Place,
         entry: &Entry,
         provider_id: &str,
         at: Timestamp,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Interrupted> {
         let accepted = State::Accepted { provider_id: provider_id.to_owned(), at };
         let mut writes = acceptance(place, entry, provider_id, &accepted);
-        while self.store.commit(&writes).await? != Written::Applied {
+        while self.store.commit(&writes).await? != CommitOutcome::Applied {
             let entry = self.read(place).await?;
             if entry.state == accepted {
                 return Ok(());
@@ -184,8 +187,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that a part waits at the broker, and others of its conversation behind it; says whether that is new.
-    pub(crate) async fn park(&self, place: &Place, hold: Hold, now: Timestamp) -> Result<bool, Halt> {
+    /// Records that a part waits at the broker, and later parts of its conversation behind it; returns whether that is
+    /// new.
+    pub(crate) async fn park(&self, place: &Place, hold: Hold, now: Timestamp) -> Result<bool, Interrupted> {
         loop {
             let Entry { mut parked, parked_record, .. } = self.read(place).await?;
             let is_new = parked.park(place.id, hold, now);
@@ -195,8 +199,8 @@ impl Ledger {
         }
     }
 
-    /// Notes that a part waits no longer.
-    pub(crate) async fn leave(&self, place: &Place) -> Result<(), Halt> {
+    /// Records that a part waits no longer.
+    pub(crate) async fn leave(&self, place: &Place) -> Result<(), Interrupted> {
         loop {
             let Entry { mut parked, parked_record, .. } = self.read(place).await?;
             if !parked.leave(place.id) || self.put_parked(place, parked_record.as_ref(), &parked).await? {
@@ -205,14 +209,14 @@ impl Ledger {
         }
     }
 
-    /// Writes the parked parts, unless somebody else changed the `record` they were read from: then `false`.
-    async fn put_parked(&self, place: &Place, record: Option<&Record>, parked: &Parked) -> Result<bool, Halt> {
+    /// Writes the parked parts; `false` if another process changed the `record` they were read from.
+    async fn put_parked(&self, place: &Place, record: Option<&Record>, parked: &Parked) -> Result<bool, Interrupted> {
         let write = put_parked(place, Expect::unchanged(record), parked);
-        Ok(self.store.commit(&[write]).await? == Written::Applied)
+        Ok(self.store.commit(&[write]).await? == CommitOutcome::Applied)
     }
 
     /// Takes our own mark back, after a call that certainly had no effect. Another holder's mark stays.
-    pub(crate) async fn clear(&self, place: &Place, mark: Mark) -> Result<(), Halt> {
+    pub(crate) async fn clear(&self, place: &Place, mark: Mark) -> Result<(), Interrupted> {
         let entry = self.read(place).await?;
         if entry.state != State::Sending(mark) {
             return Ok(());
@@ -222,12 +226,12 @@ impl Ledger {
     }
 }
 
-/// Where it is noted which part a text of the provider's is.
+/// The key under which is recorded which part a text of the provider is.
 fn claim_key(name: &str) -> Key {
     Key::new(format!("sent/{name}"), "part")
 }
 
-/// The writes that say of a part, read as `entry`, that it is `accepted` under the name `provider_id`.
+/// The writes that record a part, read as `entry`, as `accepted` under the name `provider_id`.
 fn acceptance(place: &Place, entry: &Entry, provider_id: &str, accepted: &State) -> Vec<Write> {
     let mut known = entry.known.clone();
     known.push(provider_id.to_owned());
@@ -256,7 +260,7 @@ fn encode(state: &State) -> Vec<u8> {
     serde_json::to_vec(state).unwrap_or_default()
 }
 
-/// A record that cannot be read says at least that somebody began.
+/// An unreadable record still means that a call began.
 fn decode(value: &[u8]) -> State {
     let epoch = Timestamp::UNIX_EPOCH;
     let began = Mark { first_attempt_at: epoch, started_at: epoch, times_replayed: 0 };

@@ -6,15 +6,16 @@ use message::MessageId;
 use message::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Who follows comes back this much later than the one ahead: RabbitMQ keeps the order of equal delays, and a longer
-/// distance would hold a conversation of many parts back.
+/// How much later a part comes back than the one ahead of it, 100 ms: RabbitMQ keeps the order of equal delays, and a
+/// longer distance would hold a conversation of many parts back.
 const STEP: Duration = Duration::from_millis(100);
-/// Who is late is looked for this often: the first few times soon, because it is on its way.
+/// How often a part looks for a late one ahead of it: the first [`SOON_LOOKS`] times soon, because that one is on its
+/// way.
 const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(30);
 const SOON_LOOKS: u16 = 6;
-/// Who was looked for in vain this often (in 90 minutes) was lost, or set aside by somebody else. Looks are counted rather
-/// than time, because a clock that is set forward makes everybody late.
+/// A part that was looked for in vain this often (in 90 minutes) was lost, or became a dead letter elsewhere. Looks are
+/// counted rather than time, because a clock that is set forward makes every part late.
 const LOST_AFTER: u16 = 186;
 
 /// What a part waits for at the broker.
@@ -25,7 +26,7 @@ pub(crate) enum Cause {
     Rate,
     /// The end of a pause that its provider asked for.
     Throttle,
-    /// Its next try, no sooner than it was told. What earlier releases parked counts as this.
+    /// Its next try, no sooner than it was told. Parts that earlier releases parked count as this.
     #[default]
     Retry,
     /// The part ahead of it in its conversation.
@@ -71,8 +72,8 @@ struct Place {
 }
 
 impl Parked {
-    /// How long `part` has to wait, for the one ahead of it or because it came back before its next try: RabbitMQ's delays
-    /// are rounded down. `None` when it may go.
+    /// How long `part` has to wait, for the one ahead of it or because it came back before its next try: RabbitMQ's
+    /// delays are rounded down. `None` when it may go.
     pub(crate) fn hold_of(&self, part: MessageId, now: Timestamp) -> Option<Hold> {
         if let Some(ahead) = self.ahead_of(part).map(|at| &self.0[at]) {
             let rest = until(self.now(now), ahead.due_at);
@@ -80,15 +81,15 @@ impl Parked {
             let delay = if rest.is_zero() { late } else { rest.saturating_add(STEP) };
             return Some(Hold { delay, cause: Cause::Behind });
         }
-        // What waits for its turn or for a pause asks those again.
+        // A part that waits for its rate or for a pause is checked against those again.
         let own = self.0.iter().find(|place| place.part == part && place.cause == Cause::Retry)?;
         let delay = until(now, own.due_at);
-        // After the clock was set back only the broker knows how long it was, and it has waited.
+        // After the clock was set back, only the broker knows how long the delay was, and it has waited.
         (!delay.is_zero() && own.parked_at <= now).then_some(Hold { delay, cause: Cause::Retry })
     }
 
-    /// Gives `part` a place at the end, or keeps the one it has; it is due after its hold. Says whether it begins to wait,
-    /// or to wait for something else than before: what comes back early goes on waiting.
+    /// Gives `part` a place at the end, or keeps the one it has; it is due after its hold. Returns whether it begins to
+    /// wait, or waits for another cause than before: a part that comes back early goes on waiting.
     pub(crate) fn park(&mut self, part: MessageId, hold: Hold, now: Timestamp) -> bool {
         self.set_back_to(now);
         if let Some(ahead) = self.ahead_of(part).map(|at| &mut self.0[at]).filter(|ahead| ahead.due_at <= now) {
@@ -105,20 +106,20 @@ impl Parked {
         }
     }
 
-    /// Takes `part` out, and says whether it was there.
+    /// Removes `part`, and returns whether it was there.
     pub(crate) fn leave(&mut self, part: MessageId) -> bool {
         let before = self.0.len();
         self.0.retain(|place| place.part != part);
         self.0.len() < before
     }
 
-    /// The place of the one that `part` waits for.
+    /// The index of the part that `part` waits for.
     fn ahead_of(&self, part: MessageId) -> Option<usize> {
         let ahead = self.0.iter().take_while(|place| place.part != part).collect::<Vec<_>>();
         ahead.iter().rposition(|place| place.missed < LOST_AFTER)
     }
 
-    /// The time by a clock that was not set back: no earlier than anything here.
+    /// The time by a clock that was not set back: no earlier than when any part here was parked.
     fn now(&self, now: Timestamp) -> Timestamp {
         self.0.iter().map(|place| place.parked_at).fold(now, Timestamp::max)
     }

@@ -1,5 +1,5 @@
 //! How long nothing is sent between two numbers, from one of ours, or with a provider account, because the provider
-//! throttled it. The instant lies in the store, so that every sender keeps to it, one that starts later too.
+//! throttled it. The end of a pause lies in the store, so that every sender keeps to it, also one that starts later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,30 +12,31 @@ use message::shutdown::Shutdown;
 use message::{Conversation, Envelope};
 use providers::ProviderSettings;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
+use store::{CommitOutcome, Expect, Interrupted, Key, Record, RetryingStore, Store, Write};
 use tokio::time::Instant;
 
 use crate::rate::LONGEST_PAUSE;
 
-/// The pause where the provider names none; it doubles while the provider goes on throttling.
+/// The pause where the provider names none, 1 s; it doubles while the provider goes on throttling.
 const FIRST: Duration = Duration::from_secs(1);
-/// No pause without a hint is longer.
+/// The longest pause without a hint, 60 s.
 const LONGEST_UNHINTED: Duration = Duration::from_secs(60);
-/// How long after its end a pause is remembered: who is throttled again within it pauses for twice as long.
+/// How long after its end a pause is remembered, 10 min: a throttle within that time pauses for twice as long.
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
-/// A clock by which a pause is this much too long was set back; less is the difference between two machines.
+/// If a pause is longer by our clock than its length by this much, 1 s, the clock was set back; less is the difference
+/// between two machines.
 const SET_BACK: Duration = Duration::from_secs(1);
 
-/// When so many pauses are remembered here, those that are long over are forgotten.
+/// Above this many entries, stale ones are swept: pauses that are long over.
 const MANY: usize = 4096;
 
 /// A pause, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Pause {
-    /// Until then nobody sends.
+    /// Until then no sender sends.
     until: Timestamp,
-    /// How long that was when it was written: a clock that is set back does not make it longer.
+    /// The length of the pause when it was written: a clock that is set back does not make it longer.
     length_ms: u64,
     /// How many pauses followed each other without a text accepted between them, this one included.
     streak: u32,
@@ -47,19 +48,19 @@ impl Pause {
     }
 }
 
-/// What a part's pauses are named by: its pair of numbers, our number, and the account, in the order of [`Scope`].
+/// The keys of a part's pauses: its pair of numbers, our number, and the account, in the order of [`Scope`].
 #[derive(Debug)]
 pub(crate) struct Limits([Key; 3]);
 
-/// The pauses of all of them.
+/// The pauses of all limits.
 #[derive(Debug)]
 pub(crate) struct Pauses {
-    store: PatientStore,
+    store: RetryingStore,
     clock: Clock,
     seen: Mutex<HashMap<Key, Seen>>,
 }
 
-/// The pause that this process knows of. Its end is kept in steady time: the wall clock may be set meanwhile.
+/// The pause that this process knows of. Its end is kept in steady time, because the wall clock may be set in between.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     version: Option<u64>,
@@ -73,7 +74,7 @@ pub(crate) struct Look([Found; 3]);
 /// One pause that was looked at.
 #[derive(Debug)]
 struct Found {
-    /// How long still nothing is sent.
+    /// For how long nothing is sent.
     rest: Duration,
     record: Option<Record>,
 }
@@ -81,12 +82,12 @@ struct Found {
 impl Limits {
     /// The limits of a part that goes out through `integration`.
     pub(crate) fn of(envelope: &Envelope, integration: &Integration) -> Self {
-        // A number's place is named like a conversation with itself, which no text ever has.
+        // A number's key is named like a conversation of the number with itself, which no text ever has.
         let ours = envelope.conversation.ours.clone();
         let number = Conversation::new(ours.clone(), ours).key(&integration.id);
         let account = match &integration.provider {
             ProviderSettings::Twilio(settings) => format!("account/twilio/{}", settings.account_sid),
-            // Their accounts have no public name.
+            // IntelePeer's accounts have no public name.
             ProviderSettings::Intelepeer(_) => format!("account/intelepeer/{}", integration.id),
         };
         let scopes = [envelope.key().to_hex(), format!("number/{}", number.to_hex()), account];
@@ -106,38 +107,39 @@ impl Look {
 }
 
 impl Pauses {
-    /// The pauses in `store`. While the store is away everything waits, until `shutdown`.
+    /// The pauses in `store`. While the store is unreachable, every method waits, until `shutdown`.
     pub(crate) fn new(store: Arc<dyn Store>, clock: Clock, shutdown: Shutdown) -> Self {
-        Self { store: PatientStore::new(store, shutdown), clock, seen: Mutex::default() }
+        Self { store: RetryingStore::new(store, shutdown), clock, seen: Mutex::default() }
     }
 
     /// How long a part has to pause, as far as any sender knows.
-    pub(crate) async fn look(&self, limits: &Limits) -> Result<Look, Halt> {
+    pub(crate) async fn look(&self, limits: &Limits) -> Result<Look, Interrupted> {
         let [pair, number, account] = &limits.0;
         let found = tokio::try_join!(self.find(pair), self.find(number), self.find(account))?;
         Ok(Look(found.into()))
     }
 
-    async fn find(&self, key: &Key) -> Result<Found, Halt> {
+    async fn find(&self, key: &Key) -> Result<Found, Interrupted> {
         let [record] = self.store.get([key.clone()]).await?;
         let rest = self.rest(key, record.as_ref());
         if let Some((record, pause)) = record.as_ref().and_then(|record| Some((record, read(record)?)))
             && self.left(pause) > pause.length() + SET_BACK
         {
-            // The clock was set back since: who starts after us is to see no more than is left.
+            // The clock was set back since, so the pause is shortened: a sender that starts later must see no more than
+            // is left.
             self.put(key, Expect::Version(record.version), Pause { until: self.until(rest), ..pause }).await?;
         }
         Ok(Found { rest, record })
     }
 
-    /// Notes that the provider throttled `scope`, with its hint, and returns for how long that now pauses: at least the
-    /// hint, at most a day. What pauses longer already is left as it is.
+    /// Records that the provider throttled `scope`, with its hint, and returns for how long the scope now pauses: at
+    /// least the hint, at most a day. A longer pause that exists is left as it is.
     pub(crate) async fn throttled(
         &self,
         limits: &Limits,
         scope: Scope,
         hint: Option<Duration>,
-    ) -> Result<Duration, Halt> {
+    ) -> Result<Duration, Interrupted> {
         let key = limits.key(scope);
         let hint = hint.map(|hint| hint.min(LONGEST_PAUSE)).filter(|hint| !hint.is_zero());
         loop {
@@ -151,15 +153,16 @@ impl Pauses {
             let length = hint.unwrap_or_else(|| unhinted(streak)).max(rest);
             let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
             let pause = Pause { until: self.until(length), length_ms, streak };
-            if self.put(key, Expect::unchanged(record.as_ref()), pause).await? == Written::Applied {
+            if self.put(key, Expect::unchanged(record.as_ref()), pause).await? == CommitOutcome::Applied {
                 self.remember(key, Seen { version: None, ends: Instant::now() + length });
                 return Ok(length);
             }
         }
     }
 
-    /// Forgets the pauses that `look` found over, because the provider took a text since: the next ones are short again.
-    pub(crate) async fn lift(&self, limits: &Limits, look: &Look) -> Result<(), Halt> {
+    /// Deletes the pauses that `look` found over, because the provider took a text since: the next pauses are short
+    /// again.
+    pub(crate) async fn lift(&self, limits: &Limits, look: &Look) -> Result<(), Interrupted> {
         for (key, found) in limits.0.iter().zip(&look.0) {
             if let Some(record) = found.record.as_ref().filter(|_| found.rest.is_zero()) {
                 let delete = Write::delete(key.clone(), Expect::Version(record.version));
@@ -169,7 +172,7 @@ impl Pauses {
         Ok(())
     }
 
-    async fn put(&self, key: &Key, expect: Expect, pause: Pause) -> Result<Written, Halt> {
+    async fn put(&self, key: &Key, expect: Expect, pause: Pause) -> Result<CommitOutcome, Interrupted> {
         // Numbers and a time: serialising cannot fail.
         let value = serde_json::to_vec(&pause).unwrap_or_default();
         self.store.commit(&[Write::put(key.clone(), expect, value, pause.length() + MEMORY)]).await
@@ -184,7 +187,7 @@ impl Pauses {
         Duration::try_from(pause.until.duration_since(self.clock.now())).unwrap_or_default()
     }
 
-    /// How long what `key` names still pauses when `record` lies in the store.
+    /// How long the scope of `key` still pauses when `record` lies in the store.
     fn rest(&self, key: &Key, record: Option<&Record>) -> Duration {
         let now = Instant::now();
         let known = self.seen().get(key).copied();
@@ -214,7 +217,7 @@ impl Pauses {
     }
 }
 
-/// One that cannot be read pauses nobody: the provider will say it again.
+/// An unreadable pause pauses no sender: the provider will throttle again.
 fn read(record: &Record) -> Option<Pause> {
     serde_json::from_slice(&record.value).ok()
 }

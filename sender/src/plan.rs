@@ -1,8 +1,8 @@
-//! What to do next about a part: pure decisions from what the ledger, the provider and the clock say.
+//! Decides the next step of a part: pure decisions from what the ledger, the provider and the clock say.
 
 use std::time::Duration;
 
-use broker::Reason;
+use broker::{Reason, ReasonName};
 use message::failure::{Failure, FailureKind};
 use message::retry::RetryPolicy;
 use providers::UnknownOutcome;
@@ -10,14 +10,15 @@ use providers::UnknownOutcome;
 use crate::inquiry::Finding;
 use crate::ledger::{Mark, State};
 
-/// After this many failures a part is set aside. With [`Pace::default`] that is about three hours of an outage.
+/// After this many failures a part becomes a dead letter. With [`Pace::default`] that is about three hours of an
+/// outage.
 const MAX_ATTEMPTS: usize = 24;
-/// No hint of a provider's parks a part longer; most replies have expired by then.
+/// The longest that a provider's hint parks a part, 24 h: most replies have expired by then.
 const LONGEST_PARK: Duration = Duration::from_secs(24 * 60 * 60);
-/// While a receipt is waited for, the provider's list is read this often.
+/// How often the provider's list is read while a receipt is waited for, every 60 s.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// How long things are waited for.
+/// The delays and deadlines of sending.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// The delays between attempts; a provider's hint is their floor.
@@ -29,7 +30,7 @@ pub struct Pace {
     /// How long after a send began its outcome may still become known: the provider may not list it yet, or another
     /// sender may be making the call. Longer than `call`.
     pub quiet: Duration,
-    /// How long after a send began its receipt is waited for, where the provider lists a text that may be it.
+    /// How long after a send began its receipt is waited for, when the provider lists a text that may be the part.
     pub doubt: Duration,
     /// How long one call to a provider may take.
     pub call: Duration,
@@ -49,7 +50,7 @@ impl Default for Pace {
     }
 }
 
-/// What bears on the next step.
+/// Everything that decides about the next step.
 #[derive(Debug)]
 pub(crate) struct Situation<'a> {
     /// What the ledger says.
@@ -64,9 +65,9 @@ pub(crate) struct Situation<'a> {
     pub(crate) called_ago: Duration,
     /// How often a person replayed the part.
     pub(crate) times_replayed: usize,
-    /// How long ago the text was accepted that this part answers, or what became of it was replayed.
+    /// How long ago the text that this part answers was accepted, or the text or the part was last replayed.
     pub(crate) age: Duration,
-    /// How long that may be.
+    /// How old that may be.
     pub(crate) max_age: Duration,
     /// See [`Pace::quiet`].
     pub(crate) quiet: Duration,
@@ -83,11 +84,11 @@ pub(crate) enum Step {
     Ask,
     /// The provider has it, under this name.
     Accept(String),
-    /// It may turn up yet: ask again after this long.
+    /// It may still appear at the provider: ask again after this long.
     Wait(Duration),
     /// Send it.
     Send,
-    /// A person should see it.
+    /// It becomes a dead letter: a person should see it.
     SetAside(Reason),
 }
 
@@ -109,7 +110,7 @@ pub(crate) enum Next {
     Park(Duration),
     /// Nothing: the customer wants no texts.
     OptedOut,
-    /// A person should see it.
+    /// It becomes a dead letter: a person should see it.
     SetAside(Reason),
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn next(situation: &Situation<'_>) -> Step {
         None => Step::Ask,
         Some(Finding::Found(name)) => Step::Accept(name.clone()),
         Some(Finding::Early(delay)) => Step::Wait((*delay).max(rest)),
-        // It may turn up yet, or another sender may still be waiting for the answer.
+        // It may still appear at the provider, or another sender may still be waiting for the answer.
         Some(_) if !rest.is_zero() => Step::Wait(rest),
         Some(Finding::Absent) => send(situation),
         Some(Finding::Unclear) if situation.has_receipts && !hope.is_zero() => Step::Wait(hope.min(LOOK_EVERY)),
@@ -138,10 +139,10 @@ pub(crate) fn next(situation: &Situation<'_>) -> Step {
 fn unknown(situation: &Situation<'_>, mark: &Mark, why: &str) -> Step {
     match situation.unknown_outcome {
         UnknownOutcome::Resend => send(situation),
-        // It was set aside after that call, and a person decided to send it again.
+        // It became a dead letter after that call, and a person decided to send it again.
         UnknownOutcome::DeadLetter if mark.times_replayed < situation.times_replayed => send(situation),
         UnknownOutcome::DeadLetter => {
-            Step::SetAside(Reason::new("unknown_outcome", format!("the send's outcome is unknown: {why}")))
+            Step::SetAside(Reason::new(ReasonName::UnknownOutcome, format!("the send's outcome is unknown: {why}")))
         }
     }
 }
@@ -149,7 +150,7 @@ fn unknown(situation: &Situation<'_>, mark: &Mark, why: &str) -> Step {
 fn send(situation: &Situation<'_>) -> Step {
     if situation.age > situation.max_age {
         let detail = "the reply is older than reply_max_age";
-        return Step::SetAside(Reason::new("expired", detail));
+        return Step::SetAside(Reason::new(ReasonName::Expired, detail));
     }
     Step::Send
 }
@@ -167,13 +168,13 @@ pub(crate) fn after(
     if !failure.kind.is_retryable() {
         let reason = Reason::of(failure);
         return match call {
-            Call::Ask => Next::SetAside(Reason::new("unknown_outcome", reason.detail)),
+            Call::Ask => Next::SetAside(Reason::new(ReasonName::UnknownOutcome, reason.detail)),
             Call::Send if failure.kind == FailureKind::OptedOut => Next::OptedOut,
             Call::Send => Next::SetAside(reason),
         };
     }
     if attempts >= MAX_ATTEMPTS {
-        return Next::SetAside(Reason::new("exhausted", format!("{attempts} attempts, the last: {failure}")));
+        return Next::SetAside(Reason::new(ReasonName::Exhausted, format!("{attempts} attempts, the last: {failure}")));
     }
     if waited.saturating_add(delay) <= in_lane { Next::Wait(delay) } else { Next::Park(delay.min(LONGEST_PARK)) }
 }
@@ -228,7 +229,7 @@ mod tests {
             Step::Accept(_) => "accept",
             Step::Wait(_) => "wait",
             Step::Send => "send",
-            Step::SetAside(reason) => reason.name,
+            Step::SetAside(reason) => reason.name.as_str(),
         }
     }
 
@@ -294,7 +295,7 @@ mod tests {
                 Next::Wait(_) => "wait",
                 Next::Park(_) => "park",
                 Next::OptedOut => "opted out",
-                Next::SetAside(reason) => reason.name,
+                Next::SetAside(reason) => reason.name.as_str(),
             };
             assert_eq!(found, expected, "{call:?} {failure} {attempts}");
         }

@@ -1,8 +1,8 @@
 //! How fast each of our numbers may send. Providers queue short bursts themselves, so a minute's worth may go at once;
-//! what goes on longer is held to the configured rate, and when a number's pause ends not everything goes at once.
+//! longer runs are held to the configured rate, and when a number's pause ends not everything goes at once.
 //!
-//! Who has to wait is given a ticket, and keeps it until it is done: it goes before all that came later, however often it
-//! asks. What waits is not here but in a lane or at the broker, and asks again at the time it was told.
+//! A part that has to wait gets a ticket, and keeps it until it is done: it goes before all that came later, however
+//! often it asks. The part itself waits in a lane or at the broker, and asks again at the time it was told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,17 +11,17 @@ use std::time::Duration;
 use message::{Address, IntegrationId, MessageId};
 use tokio::time::Instant;
 
-/// No hint of a provider's holds a number longer, and nothing is told to wait longer.
+/// The longest pause of a number, whatever the provider's hint, and the longest wait of a part: 24 h.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
-/// So many tickets are kept, some 8 MiB: a number of one segment a second sends fewer before replies expire. What comes
-/// beyond waits for all of them, and asks again.
+/// How many tickets are kept at most, some 8 MiB: a number of one segment a second sends fewer before replies expire. A
+/// part beyond that waits for all of them, and asks again.
 const MOST_TICKETS: usize = 50_000;
-/// Below so many tickets none is looked for that nobody will ask for any more; above, this often.
+/// From this many tickets on, stale ones are swept every [`SWEEP_EVERY`]: tickets whose parts will not ask any more.
 const FEW_TICKETS: usize = 1_024;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Costs are added up in advance for so many places: a sum over all tickets then takes a few hundred steps.
+/// Costs are summed up in advance for spans of this many places: a sum over all tickets then takes a few hundred steps.
 const SPAN: u64 = 256;
-/// A part that did not ask for so long after its time went to another sender, or was parked for another reason.
+/// How long after its time a ticket is stale, 1 h: its part went to another sender, or was parked for another reason.
 const LOST_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A number of ours on an integration.
@@ -38,14 +38,14 @@ pub(crate) struct Rates {
 #[derive(Debug, Default)]
 struct Numbers {
     all: HashMap<Number, Queue>,
-    /// How many tickets there are, and when those are looked for that were lost.
+    /// How many tickets there are; `sweep_at` is when stale ones are swept next.
     tickets: usize,
     sweep_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Queue {
-    /// By what went: without bursts the number would be idle from then on.
+    /// Until when the parts that went keep the number busy, if there were no bursts.
     busy_until: Instant,
     /// The parts that are not done, first to go first.
     tickets: BTreeMap<u64, Ticket>,
@@ -60,7 +60,7 @@ struct Queue {
 struct Ticket {
     part: MessageId,
     cost: Duration,
-    /// When it comes to go. One that is late, or waits for something else than its turn, holds nobody up.
+    /// When it may go. A ticket that is late, or waits for something else than its rate, delays no other.
     due: Instant,
 }
 
@@ -70,8 +70,8 @@ impl Rates {
         Self { burst, numbers: Mutex::default() }
     }
 
-    /// How long `part` has to wait at `now` until it may go, at least `floor`; a day at most. At zero it goes, and takes
-    /// `cost` of its number's sending time.
+    /// How long `part` has to wait at `now` until it may go, at least `floor`; a day at most. At zero it goes, and
+    /// takes `cost` of its number's sending time.
     pub(crate) fn take(
         &self,
         number: &Number,
@@ -117,7 +117,7 @@ impl Rates {
 }
 
 impl Numbers {
-    /// Looks for tickets that were lost, once in a while.
+    /// Removes stale tickets, at most every [`SWEEP_EVERY`].
     fn sweep(&mut self, now: Instant) {
         if self.tickets < FEW_TICKETS || self.sweep_at.is_some_and(|at| now < at) {
             return;
@@ -139,7 +139,7 @@ impl Queue {
         Self { busy_until: now, tickets, by_part, next: 0, awaited: BTreeSet::new(), costs: BTreeMap::new() }
     }
 
-    /// How long until everything went that went or waits before `place`.
+    /// How long until everything before `place` has gone, what waits included.
     fn wait_of(&self, place: u64, now: Instant) -> Duration {
         let span = place / SPAN;
         let before: Duration = self.costs.range(..span).map(|(_, costs)| *costs).sum();
@@ -160,7 +160,7 @@ impl Queue {
         self.next = self.next.max(place + 1);
     }
 
-    /// Takes the ticket of `part` away, and says whether there was one.
+    /// Removes the ticket of `part`, and returns whether there was one.
     fn remove(&mut self, part: MessageId) -> bool {
         let Some(place) = self.by_part.remove(&part) else { return false };
         if let Some(ticket) = self.tickets.remove(&place) {

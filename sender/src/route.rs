@@ -1,4 +1,4 @@
-//! An integration's way out: its provider's carrier, with what it does counted.
+//! An integration's route to its provider: the carrier, with metrics and logs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use work::Outcome;
 
 use crate::plan::Next;
 
-/// An integration's way out.
+/// An integration and its provider's carrier.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) integration: Arc<Integration>,
@@ -19,7 +19,7 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Calls the provider, and counts.
+    /// Sends through the provider, and records the call in the metrics.
     pub(crate) async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure> {
         let provider = self.integration.provider.name();
         let started = Instant::now();
@@ -39,7 +39,7 @@ impl Route {
                 tracing::info!(message.id = %message, integration.id = %integration, %failure, "a part ends: the customer opted out");
             }
             Next::SetAside(reason) => {
-                tracing::error!(message.id = %message, integration.id = %integration, %failure, reason = reason.name, "a part cannot be sent");
+                tracing::error!(message.id = %message, integration.id = %integration, %failure, reason = reason.name.as_str(), "a part cannot be sent");
             }
             Next::Wait(delay) | Next::Park(delay) => {
                 metrics::counter!("switchboard_send_retries_total", "provider" => provider, "kind" => kind)

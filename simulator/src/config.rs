@@ -1,4 +1,4 @@
-//! What the simulated services know: accounts, numbers, assistants, and how punctual their receipts are.
+//! The configuration of the simulated services: accounts, numbers, assistants, and the timing of their receipts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::journal::MessageState;
 use crate::twilio::TwilioAccount;
 use crate::watsonx::WatsonxInstance;
 
-/// Everything a simulator is started with.
+/// The configuration of a simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The base URL that others see, without a slash at the end, where it is not the one of `listen`.
+    /// The base URL that clients use, without a slash at the end, if it differs from that of `listen`.
     pub public_url: Option<String>,
     /// The Twilio account.
     pub twilio: TwilioAccount,
@@ -24,9 +24,9 @@ pub struct SimulatorConfig {
     pub intelepeer: IntelepeerAccount,
     /// The watsonx Assistant instance.
     pub watsonx: WatsonxInstance,
-    /// How accepted texts proceed, and what is told about it.
+    /// The states that an accepted text goes through, and their reports.
     pub receipts: Receipts,
-    /// How many messages, requests, callbacks and turns are remembered, each; the oldest are forgotten first.
+    /// The most messages, requests, callbacks and turns that are kept, each. The oldest are dropped first.
     pub keep: usize,
     /// The seed of faults that strike by chance.
     pub fault_seed: u64,
@@ -49,14 +49,14 @@ impl SimulatorConfig {
     }
 }
 
-/// A phone number that belongs to an account, and where texts to it are posted.
+/// A phone number of an account, and the webhook for texts to it.
 #[derive(Clone, Debug)]
 pub struct Number {
-    /// E.164, or the provider's form of a short code.
+    /// The number in E.164, or the provider's form of a short code.
     pub number: String,
-    /// Where inbound texts are posted; can also be set later.
+    /// The URL to which inbound texts are posted; it can also be set later.
     pub webhook: Option<String>,
-    /// How they are posted (Twilio only).
+    /// The HTTP method of the webhook (Twilio only).
     pub method: WebhookMethod,
 }
 
@@ -72,17 +72,18 @@ impl Number {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum WebhookMethod {
-    /// Parameters in the form body.
+    /// The parameters are in the form body.
     #[default]
     Post,
-    /// Parameters in the query.
+    /// The parameters are in the query.
     Get,
 }
 
 /// The states an accepted text goes through, in the order in which they are reported.
 #[derive(Clone, Debug)]
 pub struct Receipts {
-    /// One report each: leave some out, repeat or reorder them at will. Empty: texts stay queued.
+    /// The reports, one for each step. Steps can be left out, repeated or reordered at will. Without steps texts stay
+    /// queued.
     pub steps: Vec<Receipt>,
     /// The pause before each step.
     pub pause: Duration,
@@ -99,9 +100,9 @@ impl Default for Receipts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Receipt {
-    /// The carrier took it.
+    /// The carrier accepted the text.
     Sent,
-    /// The phone has it.
+    /// The phone received the text.
     Delivered,
     /// The carrier gave up, with the provider's error code.
     Undelivered(u32),
@@ -110,7 +111,7 @@ pub enum Receipt {
 }
 
 impl Receipt {
-    /// The state that this report brings, and its error code.
+    /// The state after this report, and its error code.
     pub(crate) fn state(self) -> (MessageState, Option<u32>) {
         match self {
             Self::Sent => (MessageState::Sent, None),

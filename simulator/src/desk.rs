@@ -1,4 +1,4 @@
-//! The front desk that every call to a simulated service passes: it unzips, lets faults strike, and keeps the record.
+//! The layer that every call to a simulated service passes. It unzips the body, applies faults, and records the call.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::world::{World, fresh_hex};
 /// The largest request body, packed or unpacked, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Takes a call of a simulated service through `serve`; other paths pass.
+/// Handles a call of a simulated service with `serve`. Other paths pass unchanged.
 pub(crate) async fn pass(
     State(world): State<Arc<World>>,
     ConnectInfo(line): ConnectInfo<Line>,
@@ -30,13 +30,13 @@ pub(crate) async fn pass(
     let Some(service) = Service::of(request.uri().path()) else { return next.run(request).await };
     let mut answer = serve(&world, &line, service, request, next).await;
     if let (Service::Watsonx, Ok(id)) = (service, HeaderValue::from_str(&fresh_hex())) {
-        // IBM's support finds a call by it, also one that failed.
+        // IBM's support finds a call by this id. Failed calls have one, too.
         answer.headers_mut().insert(HeaderName::from_static("x-global-transaction-id"), id);
     }
     answer
 }
 
-/// Records the call, and lets at most one fault strike it.
+/// Records the call and applies at most one fault to it.
 async fn serve(world: &World, line: &Line, service: Service, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(body) = whole_body(service, &mut parts.headers, body).await else {
@@ -69,7 +69,7 @@ async fn serve(world: &World, line: &Line, service: Service, request: Request, n
     }
 }
 
-/// The body, unzipped where the service takes zipped ones; `None` when it is unreadable or too large.
+/// The body, unzipped if the service accepts zipped bodies; `None` when it is unreadable or too large.
 async fn whole_body(service: Service, headers: &mut HeaderMap, body: Body) -> Option<Bytes> {
     let body = to_bytes(body, MAX_BODY).await.ok()?;
     let zipped = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));

@@ -1,7 +1,8 @@
 //! Twilio, IntelePeer and watsonx Assistant v2 as local servers with faults on demand, and a virtual phone.
 //!
-//! It is an independent judge: it refuses what the real services refuse, remembers all it received, and shares no code
-//! with the crates it judges. No service imports it; only `cli` does, for the demo and for `switchboard simulator`.
+//! It is an independent judge: it refuses the requests that the real services refuse, keeps all that it received, and
+//! shares no code with the crates it judges. No service imports it; only `cli` does, for the demo and for `switchboard
+//! simulator`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

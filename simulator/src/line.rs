@@ -1,4 +1,5 @@
-//! TCP connections that can be cut: a fault drops a caller without an answer, and a stopped simulator drops them all.
+//! TCP connections that can be cut: a fault drops a caller without an answer, and a stopping simulator drops all
+//! callers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ impl Listener for Lines {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        // A refusal costs only latency.
+        // If this fails, it costs only latency.
         stream.set_nodelay(true).ok();
         let cut = self.stopped.child_token();
         (CuttableStream { stream, cutting: Box::pin(cut.clone().cancelled_owned()), cut }, peer)
@@ -35,12 +36,12 @@ impl Listener for Lines {
     }
 }
 
-/// One caller's connection, as a request sees it.
+/// The connection of a request's caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Line(CancellationToken);
 
 impl Line {
-    /// Ends the connection; nothing that is answered from now on reaches the caller.
+    /// Ends the connection. No answer reaches the caller after that.
     pub(crate) fn cut(&self) {
         self.0.cancel();
     }
@@ -52,7 +53,7 @@ impl Connected<IncomingStream<'_, Lines>> for Line {
     }
 }
 
-/// A TCP stream that breaks when it is cut.
+/// A TCP stream that fails once it is cut.
 #[derive(Debug)]
 pub(crate) struct CuttableStream {
     stream: TcpStream,

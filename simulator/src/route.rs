@@ -1,4 +1,4 @@
-//! Which simulated call a request is: faults and the record of requests name calls by these.
+//! The names of the simulated calls. Faults and the record of requests refer to calls by these names.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// The service that a path belongs to; `None` for the phone page, the control API and unknown paths.
+    /// The service of a path; `None` for the phone page, the control API and unknown paths.
     pub(crate) fn of(path: &str) -> Option<Self> {
         const WATSONX: [&str; 5] = ["/v2/", "/instances/", "/assistant/", "/identity/", "/v1/authorize"];
         if path.starts_with("/2010-04-01/") {
@@ -64,7 +64,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The call that a request is, if it is one of these.
+    /// The call that a request makes, if it is one of these.
     pub(crate) fn of(method: &Method, path: &str) -> Option<Self> {
         let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
         match Service::of(path)? {
@@ -108,7 +108,7 @@ impl Route {
         }
     }
 
-    /// The service whose call this is.
+    /// The service of this call.
     #[must_use]
     pub fn service(self) -> Service {
         match self {

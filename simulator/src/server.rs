@@ -1,4 +1,4 @@
-//! A running simulator: one listener, all services below one base URL.
+//! A running simulator: one listener, with all services below one base URL.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds the listener and serves until stopped; calls are answered as soon as this returns.
+    /// Binds the listener and serves until it is stopped. The simulator answers calls as soon as this returns.
     ///
     /// # Errors
     /// When the address cannot be bound, or TLS for webhooks cannot be set up.
@@ -78,35 +78,35 @@ impl Simulator {
         AssistantHandle::new(Arc::clone(&self.world))
     }
 
-    /// Posts texts to `number` to `url` from now on; returns false when no account has that number.
+    /// Posts later texts to `number` to `url`. Returns false when no account has that number.
     pub fn set_webhook(&self, number: &str, url: &str) -> bool {
         self.world.change_number(number, |line| line.webhook = Some(url.to_owned()))
     }
 
-    /// Changes the method of a Twilio number's webhook; returns false when no account has that number.
+    /// Sets the method of a Twilio number's webhook. Returns false when no account has that number.
     pub fn set_webhook_method(&self, number: &str, method: WebhookMethod) -> bool {
         self.world.change_number(number, |line| line.method = method)
     }
 
-    /// Lets a fault strike a call: a bare [`crate::Fault`] once, a plan as often as it says. Plans of one route strike
-    /// in the order in which they were made.
+    /// Makes calls of `route` fail: a bare [`crate::Fault`] strikes once, a plan as often as it says. Plans of one
+    /// route strike in the order in which they were added.
     pub fn fail(&self, route: Route, plan: impl Into<FaultPlan>) {
         self.world.faults.add(route, plan.into());
         self.world.journal.tell(Event::Changed);
     }
 
-    /// Forgets all faults that have not struck yet.
+    /// Removes all faults that have not struck yet.
     pub fn clear_faults(&self) {
         self.world.faults.clear();
         self.world.journal.tell(Event::Changed);
     }
 
-    /// Changes how texts accepted from now on proceed and are reported.
+    /// Sets the states and reports of texts that are accepted from now on.
     pub fn set_receipts(&self, receipts: Receipts) {
         *lock(&self.world.receipts) = receipts;
     }
 
-    /// Changes what Twilio does to texts, lists and callbacks from now on.
+    /// Sets what Twilio does to texts, lists and callbacks from now on.
     pub fn set_twilio_quirks(&self, quirks: TwilioQuirks) {
         *lock(&self.world.twilio_quirks) = quirks;
     }
@@ -117,7 +117,7 @@ impl Simulator {
         self.world.journal.tell(Event::Changed);
     }
 
-    /// Makes every IntelePeer token that was handed out so far expire.
+    /// Makes all IntelePeer tokens that were issued so far expire.
     pub fn expire_intelepeer_tokens(&self) {
         self.world.intelepeer_tokens.expire_all();
     }
@@ -140,8 +140,8 @@ impl Simulator {
         self.world.journal.callbacks()
     }
 
-    /// Waits until `look` finds something; it is asked again after every change. Bound it with `tokio::time::timeout`.
-    /// `None` when the simulator ends first.
+    /// Waits until `look` returns a value. It is called again after every change. The wait has no deadline of its own;
+    /// use `tokio::time::timeout`. Returns `None` when the simulator stops first.
     pub async fn wait_for<T>(&self, mut look: impl FnMut(&Self) -> Option<T>) -> Option<T> {
         self.world.journal.wait_for(|| look(self)).await
     }

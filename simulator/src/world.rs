@@ -1,4 +1,4 @@
-//! What all simulated services share: the accounts, the numbers, the journal and the tasks that post webhooks.
+//! The state that all simulated services share: accounts, numbers, the journal, and the tasks that post webhooks.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::route::Service;
 use crate::twilio::{OptOuts, TwilioQuirks};
 use crate::watsonx::Assistant;
 
-/// Twilio waits no longer for a webhook, see <https://www.twilio.com/docs/api/errors/11200>.
+/// The longest time that Twilio waits for a webhook, see <https://www.twilio.com/docs/api/errors/11200>.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The state behind every route.
@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) receipts: Mutex<Receipts>,
     pub(crate) opt_outs: OptOuts,
     pub(crate) twilio_quirks: Mutex<TwilioQuirks>,
-    /// How many texts messaging services took: each leaves from the next number of its pool.
+    /// The number of texts that messaging services accepted. Each text leaves from the next number of its pool.
     pub(crate) pooled: AtomicUsize,
     pub(crate) intelepeer_tokens: Tokens,
     pub(crate) assistant: Assistant,
@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) stopped: CancellationToken,
 }
 
-/// A number and the service that it belongs to.
+/// A number and its service.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedNumber {
     pub(crate) service: Service,
@@ -80,7 +80,7 @@ impl World {
         lock(&self.numbers).iter().find(|n| n.line.number == number).cloned()
     }
 
-    /// Points a number's texts at `url`; false when nobody owns the number.
+    /// Changes a number's settings; returns false when no account has the number.
     pub(crate) fn change_number(&self, number: &str, change: impl FnOnce(&mut Number)) -> bool {
         let found = lock(&self.numbers).iter_mut().find(|n| n.line.number == number).map(|n| change(&mut n.line));
         if found.is_some() {
@@ -96,12 +96,12 @@ impl World {
     }
 }
 
-/// Locks; a panic elsewhere does not spread.
+/// Locks the mutex. A panic in another holder does not spread.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// 32 hexadecimal digits that were never used before.
+/// 32 hexadecimal digits, fresh on each call.
 pub(crate) fn fresh_hex() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }

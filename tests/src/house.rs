@@ -1,5 +1,5 @@
 //! A whole Switchboard in this process: the real ingress, workers and sender on real HTTP, with the simulator as
-//! provider, assistant, phone and judge. On servers each role has connections of its own, as separate processes have.
+//! provider, assistant, phone and judge. On servers each role has its own connections, as separate processes would.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,43 +30,43 @@ use work::{Ports, StageProgress};
 use crate::logs::log_if_asked;
 use crate::servers;
 
-/// Long enough for a busy machine, short enough to notice that something hangs.
+/// The longest wait of a test: long enough for a busy machine, short enough to notice that something hangs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a house is built.
+/// The parameters of a house.
 #[derive(Debug, Clone)]
 pub struct Blueprint {
-    /// Where queues and records are.
+    /// The backend that holds the queues and records.
     pub backend: Backend,
-    /// Who carries the texts.
+    /// The provider that carries the texts.
     pub provider: Provider,
-    /// Which numbers the integration has; empty: any.
+    /// The numbers of the integration; an empty list accepts any number.
     pub numbers: Vec<&'static str>,
-    /// Who answers.
+    /// The assistant that answers.
     pub assistant: Assistant,
-    /// How many workers run.
+    /// The number of workers.
     pub workers: usize,
-    /// How many senders run.
+    /// The number of senders.
     pub senders: usize,
-    /// How many turns each worker takes at a time, and how many calls each sender makes.
+    /// The number of turns that each worker takes at a time, and of calls that each sender makes at a time.
     pub concurrency: usize,
-    /// How many messages a queue takes.
+    /// The most messages in a queue.
     pub max_length: u32,
-    /// Tells every role the time.
+    /// The clock of every role.
     pub clock: Clock,
     /// The integration's options.
     pub options: Options,
-    /// How many bytes ingress may spool.
+    /// The most bytes that ingress may spool.
     pub spool_limit_bytes: u64,
-    /// How often heartbeats go through the queues; `None`, so that a test may count what lies there.
+    /// The rhythm of the heartbeats in the queues; `None` turns them off, so that a test can count messages.
     pub heartbeats: Option<Rhythm>,
-    /// After how long a stuck stage fails liveness.
+    /// The time after which a stuck stage fails liveness.
     pub dead_after: Duration,
-    /// What a provider may know ingress as besides its address.
+    /// The URLs by which a provider may know ingress, in addition to its address.
     pub more_public_urls: Vec<String>,
 }
 
-/// Where queues and records are.
+/// The backend that holds the queues and records.
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// A file in a temporary directory.
@@ -91,16 +91,16 @@ impl Backend {
     }
 }
 
-/// Who carries the texts.
+/// The provider that carries the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
     /// Simulated Twilio.
     Twilio,
-    /// Simulated IntelePeer, with its user and password.
+    /// Simulated IntelePeer, with user name and password.
     Intelepeer,
 }
 
-/// Who answers.
+/// The assistant that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assistant {
     /// The built-in dialogue.
@@ -113,7 +113,7 @@ impl Blueprint {
     /// One worker, Twilio and simulated watsonx on `backend`.
     #[must_use]
     pub fn new(backend: Backend) -> Self {
-        // Tests send faster than any carrier would let them.
+        // A test sends faster than a carrier would allow.
         let options = Options { rate_per_second: 1000.0, ..Options::default() };
         let clock = Clock::system();
         Self {
@@ -158,22 +158,22 @@ impl Blueprint {
 /// A running Switchboard.
 #[derive(Debug)]
 pub struct House {
-    /// Provider, assistant, phone, judge.
+    /// The provider, the assistant, the phone and the judge's data.
     pub simulator: Simulator,
     /// Our number.
     pub number: String,
-    /// Where ingress listens, without a trailing slash.
+    /// The base URL of ingress, without a trailing slash.
     pub url: String,
-    /// Where health and metrics are, without a trailing slash.
+    /// The base URL of health and metrics, without a trailing slash.
     pub operations_url: String,
-    /// A view of the queues and records.
+    /// A separate connection to the queues and records.
     pub ports: Ports,
     config: Config,
     shutdown: Shutdown,
     intake: Arc<Intake>,
     ingress: Option<(Shutdown, JoinHandle<()>)>,
     roles: Vec<JoinHandle<()>>,
-    /// What each worker and sender holds, and whether it still runs.
+    /// The messages that each worker and sender holds, and whether it still runs.
     progress: Vec<(AbortHandle, StageProgress)>,
     _directory: TempDir,
 }
@@ -182,7 +182,7 @@ impl House {
     /// Builds and opens a house.
     ///
     /// # Panics
-    /// When it cannot be built.
+    /// When the house cannot be built.
     pub async fn open(blueprint: Blueprint) -> Self {
         log_if_asked();
         let simulator = Simulator::start(SimulatorConfig::demo()).await.expect("the simulator starts");
@@ -292,7 +292,7 @@ impl House {
         stop
     }
 
-    /// A configuration file that says where the queues are and nothing else, as operators may have it.
+    /// A configuration file that names only the backend of the queues, as an operator may have it.
     #[must_use]
     pub fn queue_configuration(&self) -> String {
         let broker = &self.config.broker;
@@ -316,17 +316,17 @@ impl House {
             .queue(stage, partition)
     }
 
-    /// What the operations listener answers at `path`: the status and the body.
+    /// The status and the body of the operations listener's answer at `path`.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When there is no answer.
     pub async fn ask(&self, path: &str) -> (u16, String) {
         let client = providers::http_client::client(DEADLINE).expect("a client can be made");
         let answer = client.get(format!("{}{path}", self.operations_url)).send().await.expect("it answers");
         (answer.status().as_u16(), answer.text().await.expect("it answers with text"))
     }
 
-    /// The dead letters.
+    /// A connection to the dead letters.
     ///
     /// # Panics
     /// When they cannot be reached.
@@ -336,10 +336,10 @@ impl House {
         ports::dead_letters(&config, self.ports.clock.clone()).expect("the dead letters open")
     }
 
-    /// The queue of `stage` that the texts of `customer`, or the replies to them, go through.
+    /// The queue of `stage` for the texts of `customer`, or for the replies to them.
     ///
     /// # Panics
-    /// When `customer` is no number.
+    /// When `customer` is not a number.
     #[must_use]
     pub fn queue_of(&self, customer: &str, stage: Stage) -> String {
         let number = |number: &str| Address::parse(number).expect("it is a number");
@@ -379,16 +379,16 @@ impl House {
         }
     }
 
-    /// Everything the provider accepted for `customer` so far.
+    /// All texts that the provider accepted for `customer` so far.
     #[must_use]
     pub fn sent_to(&self, customer: &str) -> Vec<Message> {
         self.simulator.phone().replies(customer)
     }
 
-    /// Waits until the queues' depths are as `wanted` says.
+    /// Waits until the depths of the queues are as `wanted` demands.
     ///
     /// # Panics
-    /// When they do not get there in time.
+    /// When they are not so in time.
     pub async fn await_depths(&self, wanted: impl Fn(&Depths) -> bool) -> Depths {
         let reached = async {
             loop {
@@ -405,14 +405,14 @@ impl House {
         }
     }
 
-    /// Stops every role and asserts that nothing is left but `dead` dead letters: the conservation law.
+    /// Stops every role and asserts that the queues hold nothing but `dead` dead letters: the conservation law.
     ///
     /// # Panics
-    /// When something is left, or a role failed.
+    /// When other messages are left, or a role failed.
     pub async fn close(mut self, dead: u64) {
         self.await_receipts().await;
         self.await_empty_spool().await;
-        // RabbitMQ does not count what a role holds.
+        // RabbitMQ's counts do not include the messages that a role holds.
         let held = |(role, progress): &(AbortHandle, StageProgress)| match role.is_finished() {
             true => 0,
             false => Stage::ALL.map(|stage| progress.of(stage).held().messages).iter().sum::<u64>(),
@@ -440,7 +440,7 @@ impl House {
         tokio::time::timeout(DEADLINE, empty).await.expect("the spool is drained in time");
     }
 
-    /// Waits until the provider has reported on everything it accepted: sent, then delivered.
+    /// Waits until the provider has sent both reports on every text that it accepted: sent, then delivered.
     async fn await_receipts(&self) {
         let all_told = async {
             loop {
@@ -455,8 +455,8 @@ impl House {
     }
 }
 
-/// Texts `body` as `customer` until it is accepted, as a provider's retries or a person would. Every try bears the same
-/// id.
+/// Texts `body` as `customer` until it is accepted, as a provider's retries or a customer would. Every attempt has the
+/// same id.
 ///
 /// # Panics
 /// When it is not accepted in time.

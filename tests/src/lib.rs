@@ -1,5 +1,5 @@
-//! What the tests of the whole system share: the suites that every adapter of a port passes, sample messages, private
-//! servers, a whole Switchboard in one process, and the fault suite on real processes.
+//! Shared code of the system tests: the suites that every adapter of a port passes, sample messages, private servers, a
+//! whole Switchboard in one process, and the fault suite on real processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,10 +1,11 @@
-//! Logs of a test, for whoever looks for the cause of a failure.
+//! The logs of a test, for finding the cause of a failure.
 
 use operations::logs::{LogFormat, init_logs};
 
 use crate::servers::environment;
 
-/// Writes what `TEST_LOG` filters (as `RUST_LOG` does) to stderr; nothing unless it is set.
+/// Writes the log lines that `TEST_LOG` selects (in the syntax of `RUST_LOG`) to stderr. Without `TEST_LOG` it writes
+/// none.
 pub fn log_if_asked() {
     if let Some(filter) = environment("TEST_LOG") {
         init_logs(&filter, LogFormat::Text);

@@ -27,7 +27,7 @@ pub fn key(customer: u16) -> ConversationKey {
     conversation(customer).key(&integration())
 }
 
-/// Text number `number` of sample customer `customer`, saying `text`. Equal arguments give equal envelopes.
+/// Text `number` of sample customer `customer`, with the words `text`. Equal arguments give equal envelopes.
 #[must_use]
 pub fn text_from(customer: u16, number: u32, text: &str) -> Envelope {
     let provider_message_id = format!("SM-{customer}-{number}");
@@ -52,7 +52,7 @@ fn integration() -> IntegrationId {
 /// The configuration of a front door at `url` for the simulator's Twilio account.
 ///
 /// # Panics
-/// Never: the sample is well formed.
+/// Never: the sample is valid.
 #[must_use]
 pub fn front_door(data_dir: PathBuf, url: &str) -> Config {
     let account = SimulatorConfig::demo().twilio;

@@ -1,4 +1,4 @@
-//! Strangers at the front door: they take time and room, and prove nothing.
+//! Strangers at the front door: clients that take time and room, and cannot prove that they are a provider.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,30 +9,30 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Longer than the busiest machine takes to let them all in.
+/// The longest wait for all strangers to connect, even on the busiest machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const COMES_AGAIN_AFTER: Duration = Duration::from_secs(3);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(1);
 
-/// A client that is no provider, by what it does to ingress.
+/// A client that is not a provider, by its behaviour towards ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
     /// Headers that never end.
     SlowHeaders,
     /// A body that never ends, for an integration that does not exist.
     SlowBodies,
-    /// The same for one that exists, with a header that might be a proof.
+    /// The same for an integration that exists, with a header that might be a proof.
     SlowBodiesWithProof,
-    /// The same, in the smallest chunks.
+    /// The same, with the smallest chunks.
     SlowChunksWithProof,
-    /// One request after the other, and no answer is read.
+    /// One request after the other, without reading any answer.
     NeverReading,
-    /// Many requests in one breath, again and again.
+    /// Many requests in one write, again and again.
     Pipelining,
 }
 
 impl Stranger {
-    /// Every kind.
+    /// All kinds of strangers.
     pub const ALL: [Self; 6] = [
         Self::SlowHeaders,
         Self::SlowBodies,
@@ -42,7 +42,7 @@ impl Stranger {
         Self::Pipelining,
     ];
 
-    /// What it sends at once, to an ingress that has `integration`.
+    /// The first bytes that it sends, to an ingress that has `integration`.
     fn beginning(self, integration: &str) -> Vec<u8> {
         let post = |id: &str, rest: &str| {
             format!(
@@ -64,10 +64,10 @@ impl Stranger {
         .into_bytes()
     }
 
-    /// Plays it on one connection until the other side has had enough.
+    /// Plays the stranger on one connection until ingress ends it.
     ///
     /// # Errors
-    /// When it is cut off.
+    /// When the connection is cut off.
     pub async fn play(self, address: &str, integration: &str) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&self.beginning(integration)).await?;
@@ -91,10 +91,10 @@ impl Stranger {
     }
 }
 
-/// `count` strangers, each of which comes again when it is cut off. They go when the returned set is dropped.
+/// Connects `count` strangers. Each connects again when it is cut off. They leave when the returned set is dropped.
 ///
 /// # Panics
-/// When they cannot all come within a minute.
+/// When they cannot all connect within a minute.
 pub async fn besiege(stranger: Stranger, address: &str, integration: &str, count: usize) -> JoinSet<()> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -103,7 +103,7 @@ pub async fn besiege(stranger: Stranger, address: &str, integration: &str, count
         clients.spawn(async move {
             begun.fetch_add(1, Ordering::Relaxed);
             loop {
-                // It is cut off, and that is all there is to know.
+                // The connection was cut off; the error does not matter.
                 drop(stranger.play(&address, &integration).await);
                 sleep(COMES_AGAIN_AFTER).await;
             }
@@ -115,7 +115,7 @@ pub async fn besiege(stranger: Stranger, address: &str, integration: &str, count
         }
     };
     timeout(DEADLINE, all_here).await.expect("all come in time");
-    // What they send at once arrives.
+    // Time for their first bytes to arrive.
     sleep(ARRIVES_WITHIN).await;
     clients
 }

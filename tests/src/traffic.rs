@@ -1,4 +1,4 @@
-//! Many conversations that text numbers, and the judge of what came back.
+//! The texts of many conversations, and the judge of their replies.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use crate::house::{House, text_until_accepted};
 /// Numbered texts of many conversations.
 #[derive(Debug, Clone, Copy)]
 pub struct Traffic {
-    /// How many customers text.
+    /// The number of customers.
     pub conversations: usize,
-    /// How many texts each sends: 0, 1, 2, …
+    /// The number of texts of each customer, numbered 0, 1, 2, …
     pub turns: usize,
-    /// How long each waits between two of them.
+    /// The pause between two texts of a customer.
     pub gap: Duration,
 }
 
 impl Traffic {
-    /// The number of the `conversation`th customer.
+    /// The phone number of the `conversation`th customer.
     #[must_use]
     pub fn customer(conversation: usize) -> String {
         format!("+1303555{:04}", 4000 + conversation)
     }
 
-    /// Lets the assistant answer each text with its own words.
+    /// Makes the assistant answer each text with its own words.
     pub fn echo(house: &House) {
         house.simulator.assistant().answer_with(|turn| Answer::text(turn.text.clone()));
     }
 
-    /// Texts everything, each text until it is accepted.
+    /// Sends all texts, each until it is accepted.
     ///
     /// # Panics
     /// When a text is not accepted in time.
@@ -49,10 +49,11 @@ impl Traffic {
         }
     }
 
-    /// Waits for the replies and asserts that none is lost, none comes twice, and each conversation's are in order.
+    /// Waits for the replies and asserts that none is lost, none comes twice, and the replies of each conversation are
+    /// in order.
     ///
     /// # Panics
-    /// When it is otherwise.
+    /// When one of these does not hold.
     pub async fn judge(self, house: &House) {
         let expected: Vec<String> = (0..self.turns).map(|turn| turn.to_string()).collect();
         for number in 0..self.conversations {

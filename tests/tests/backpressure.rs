@@ -1,5 +1,5 @@
-//! A slow or dead neighbour slows intake down at the right place: messages wait at the broker, not in memory, and
-//! everything drains when the neighbour is back.
+//! A slow or dead neighbour slows intake down in the right place: messages wait at the broker, not in memory, and all
+//! of them are processed once the neighbour is back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -10,18 +10,21 @@ use tests::house::{Backend, Blueprint, DEADLINE, House, text_until_accepted};
 use tests::traffic::Traffic;
 
 const CONVERSATIONS: usize = 500;
-/// How many turns or calls a role handles at a time here, and the most messages that it may hold then.
+/// The number of turns or calls that a role handles at a time in these tests, and the most messages that it may hold
+/// then.
 const CONCURRENCY: usize = 4;
 const MOST_HELD: u64 = 256;
-/// What waits at the broker at least: RabbitMQ does not count what its consumers hold.
+/// The least number of messages that wait at the broker: RabbitMQ's counts do not include the messages that consumers
+/// hold.
 const WAITING: u64 = CONVERSATIONS as u64 - MOST_HELD - 50;
 
-/// A house of few hands.
+/// A house with a low concurrency.
 fn narrow(backend: Backend) -> Blueprint {
     Blueprint { concurrency: CONCURRENCY, ..Blueprint::new(backend) }
 }
 
-/// Waits until `stage` holds what it may and moves no more, and asserts that it never holds more than it may.
+/// Waits until `stage` holds all the messages it can and makes no progress, and asserts that it never holds more than
+/// allowed.
 async fn assert_bounded(house: &House, stage: Stage) {
     let progress = house.ports.progress.of(stage);
     let full = async {
@@ -52,7 +55,7 @@ async fn a_slow_assistant(backend: Backend) {
     house.simulator.assistant().answer_later_with(move |turn| {
         let waits = waits.clone();
         async move {
-            // As slow as can be: until it is told otherwise.
+            // The assistant does not answer until the test allows it.
             waits.cancelled().await;
             Answer::text(turn.text)
         }
@@ -78,7 +81,7 @@ async fn a_dead_provider(backend: Backend) {
     house.close(0).await;
 }
 
-/// The sender stands still; the outbound queue is small, and so is the inbound one.
+/// Without a sender, both the outbound and the inbound queue fill up; both are small.
 async fn full_queues(backend: Backend) {
     const MOST: u32 = 30;
     let mut house =
@@ -91,7 +94,7 @@ async fn full_queues(backend: Backend) {
         match phone.send(Text::new(&customer, &house.number, "0")).await.unwrap().status {
             204 => accepted.push(customer),
             503 => {
-                // Full only counts when nothing moves any more: the worker must have filled what it can.
+                // A full queue counts only once no messages move any more: the worker must have filled what it can.
                 let depths = house.ports.broker.depths().await.unwrap();
                 if depths.outbound >= u64::from(MOST) && depths.inbound >= u64::from(MOST) {
                     break;

@@ -1,4 +1,4 @@
-//! The fault suite in small, and its own test: a judge who notices nothing proves nothing.
+//! A small run of the fault suite, and a test of its judge: a judge that does not notice violations proves nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use tests::chaos::{self, Backend, Row, Scenario, Size};
@@ -9,7 +9,7 @@ fn scenario(name: &str, backend: Backend) -> Scenario {
     Scenario::all().into_iter().find(|one| one.name == name && one.is_for(backend)).unwrap()
 }
 
-/// Runs the scenarios `names` side by side: most of their time is waiting.
+/// Runs the scenarios `names` at the same time, because most of their time is waiting.
 async fn keeps_its_promises(backend: Backend, names: &[&str], size: Size) {
     let scenarios: Vec<_> = names.iter().map(|name| scenario(name, backend)).collect();
     let rows = futures_util::future::join_all(scenarios.iter().map(|one| chaos::run(one, size))).await;

@@ -13,7 +13,7 @@ use tests::traffic::Traffic;
 const TRAFFIC: Traffic = Traffic { conversations: 12, turns: 15, gap: Duration::from_millis(80) };
 const HOURS: i64 = 6 * 3600;
 
-/// A house whose wall clock is off by as many seconds as the number says.
+/// A house whose wall clock is off by as many seconds as the returned number says.
 async fn house_with_clock(backend: Backend) -> (House, Arc<AtomicI64>) {
     let off_s = Arc::new(AtomicI64::new(0));
     let (real, read) = (Clock::system(), Arc::clone(&off_s));
@@ -28,7 +28,7 @@ async fn house_with_clock(backend: Backend) -> (House, Arc<AtomicI64>) {
 
 async fn the_clock_jumps(backend: Backend) {
     let (house, off_s) = house_with_clock(backend).await;
-    // Some parts wait for their number, which is paused.
+    // Some parts wait for their sending number, because a 429 pauses it.
     house.simulator.fail(Route::TwilioSend, Fault::retry_after(429, 1).with_chance(0.02));
     let jumps = async {
         for jump in [HOURS, -HOURS, -HOURS, HOURS] {

@@ -1,5 +1,5 @@
-//! Three RabbitMQ nodes, of which each is lost in turn under traffic, leaders included: traffic goes on within 15 s,
-//! nothing of ours is restarted, nothing accepted is lost, nothing is answered twice or out of order.
+//! Three RabbitMQ nodes are lost in turn under traffic, leaders included. Traffic resumes within 15 s, none of our
+//! processes is restarted, no accepted text is lost, and none is answered twice or out of order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
@@ -32,14 +32,15 @@ impl Servers {
         Backend::Servers { amqp: self.rabbitmq.urls(), redis: self.redis.url().to_owned() }
     }
 
-    /// How many queues each node leads, as far as `node` knows.
+    /// The number of queues that each node leads, as `node` reports it.
     fn leaders(&self, node: usize) -> Vec<usize> {
         let listed = self.rabbitmq.nodes()[node].ctl(&["list_queues", "--no-table-headers", "leader"]).unwrap();
         let leads = |port: &str| listed.lines().filter(|leader| leader.contains(port)).count();
         self.rabbitmq.nodes().iter().map(|node| leads(node.port())).collect()
     }
 
-    /// Waits until all members of every queue are there again: to lose a second node before would be to lose two.
+    /// Waits until all members of every queue are online again. Otherwise the loss of the next node would be the loss
+    /// of two.
     fn await_members(&self) {
         let all = |node: &RabbitMqServer| {
             let listed = node.ctl(&["list_queues", "--no-table-headers", "name", "online"]).unwrap();
@@ -51,7 +52,7 @@ impl Servers {
     }
 }
 
-/// The longest time in which the provider was handed nothing, until `stop`.
+/// The longest time until `stop` in which the provider got no text.
 async fn longest_gap(simulator: &Simulator, stop: &CancellationToken) -> Duration {
     let (mut longest, mut moved_at, mut count) = (Duration::ZERO, Instant::now(), 0);
     while !stop.is_cancelled() {
@@ -69,8 +70,8 @@ fn customer(conversation: usize) -> String {
     format!("+1303555{:04}", 4000 + conversation)
 }
 
-/// Texts numbers in a conversation until `stop`, few of them ahead of the replies: it is not the machine's speed that is
-/// looked at. Returns how many.
+/// Texts numbers in a conversation until `stop`, with few of them ahead of the replies, so that the speed of the
+/// machine does not matter. Returns their number.
 async fn text(house: &House, conversation: usize, stop: &CancellationToken) -> usize {
     let mut number: usize = 1;
     while !stop.is_cancelled() {
@@ -82,7 +83,7 @@ async fn text(house: &House, conversation: usize, stop: &CancellationToken) -> u
     number
 }
 
-/// Runs `break_nodes` under traffic and returns the longest time in which nothing moved.
+/// Runs `break_nodes` under traffic. Returns the longest time in which no text moved.
 async fn longest_gap_while(release: Release, break_nodes: impl FnOnce(&Servers) + Send + 'static) -> Duration {
     let servers = Arc::new(tokio::task::spawn_blocking(move || Servers::start(release)).await.unwrap());
     let house = House::open(Blueprint { workers: 2, ..Blueprint::new(servers.backend()) }).await;
@@ -111,7 +112,7 @@ async fn longest_gap_while(release: Release, break_nodes: impl FnOnce(&Servers) 
     gap
 }
 
-/// Kills each node in turn and lets it come back.
+/// Kills each node in turn and starts it again.
 fn kill_each(servers: &Servers) {
     for (number, node) in servers.rabbitmq.nodes().iter().enumerate() {
         println!("killing node {number}; the nodes lead {:?} queues", servers.leaders(number));
@@ -122,7 +123,7 @@ fn kill_each(servers: &Servers) {
     }
 }
 
-/// Stops the clock of the node that leads most queues for 20 s, with its connections open.
+/// Freezes the node that leads most queues for 20 s; its connections stay open.
 fn freeze_leader(servers: &Servers) {
     let leaders = servers.leaders(0);
     let most = (0..leaders.len()).max_by_key(|node| leaders[*node]).unwrap();
@@ -135,7 +136,7 @@ fn freeze_leader(servers: &Servers) {
 }
 
 async fn goes_on(release: Option<Release>, break_nodes: impl FnOnce(&Servers) + Send + 'static) {
-    // One cluster at a time: they would slow each other down, and it is seconds that count here.
+    // One cluster at a time: two would slow each other down, and the tests measure seconds.
     static TURN: Mutex<()> = Mutex::const_new(());
     let _turn = TURN.lock().await;
     let Some(release) = release else { return };

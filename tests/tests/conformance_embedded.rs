@@ -15,7 +15,7 @@ use tests::conformance::broker::BrokerFixture;
 use tests::conformance::dead_letters::DeadLettersFixture;
 use tests::conformance::store::StoreFixture;
 
-/// One process owns the file, so all connections are clones of one broker or share one database.
+/// One process opens the file, so all connections are clones of one broker or share one database.
 struct Embedded {
     open: Mutex<Option<(Database, EmbeddedBroker)>>,
     dir: Option<TempDir>,
@@ -35,7 +35,7 @@ impl Embedded {
     fn restart(&self) {
         let Some(dir) = &self.dir else { return };
         let mut open = self.open.lock().unwrap();
-        // The file has one owner at a time: the old one goes first.
+        // Only one broker can have the file open, so the old one is dropped first.
         open.take();
         *open = Some(with_broker(Database::open(dir.path()).unwrap()));
     }
@@ -83,7 +83,7 @@ impl StoreFixture for Embedded {
     }
 }
 
-/// Workers own the file, operators open it beside them.
+/// Workers own the file. Operators open it at the same time.
 struct WithOperators {
     dir: TempDir,
     broker: EmbeddedBroker,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::dead_letters::{DeadLetters, Filter, Letter, Order, Progress, replay, survey};
 use broker::rabbitmq::RabbitMq;
-use broker::{Broker, Destination, Outgoing, Reason, Stage, Topology};
+use broker::{Broker, Destination, Outgoing, Reason, ReasonName, Stage, Topology};
 use message::Envelope;
 use message::clock::{Clock, Timestamp};
 use store::Store;
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-/// Queues and records of one case.
+/// The queues and records of one case.
 struct Servers {
     prefix: String,
 }
@@ -38,7 +38,7 @@ impl Servers {
     async fn rabbitmq(&self) -> RabbitMq {
         let url = tokio::task::spawn_blocking(shared_amqp_url).await.unwrap();
         let broker = RabbitMq::new(vec![url.into()], Topology::new(self.prefix.as_str(), 3));
-        // The cases take a broker that is there for granted.
+        // The cases expect the broker to be up.
         let is_up = async {
             while broker.check().await.is_err() {
                 sleep(Duration::from_millis(20)).await;
@@ -91,7 +91,8 @@ mod redis {
     tests::store_suite!(super::Servers::fresh());
 }
 
-/// What RabbitMQ itself sets aside bears no header of ours: here after three deliveries, because an operator said so.
+/// A letter that RabbitMQ itself dead-letters has none of our headers. Here it is dead after three deliveries, because
+/// an operator set that limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replayed() {
     let server = tokio::task::spawn_blocking(|| {
@@ -109,7 +110,7 @@ async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replay
     let dies = async {
         while broker.depths().await.unwrap().dead == 0 {
             let mut subscription = broker.subscribe(Stage::Inbound, 1);
-            // Given back unsettled, as a dying process does.
+            // The message goes back unsettled, as from a dying process.
             drop(timeout(Duration::from_secs(1), subscription.next()).await);
             subscription.close().await;
         }
@@ -133,21 +134,21 @@ async fn g5_what_rabbitmq_sets_aside_itself_is_listed_with_its_reason_and_replay
     subscription.close().await;
 }
 
-/// An operator's configuration may be older than what is in force. Looking must change nothing.
+/// An operator's configuration may be older than that of the running services. Listing dead letters must not change it.
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_dead_letters_leave_the_number_of_partitions_and_the_queues_alone() {
     let servers = Servers::fresh();
     let broker = servers.rabbitmq().await;
-    let letter = Destination::Dead(Stage::Inbound, Reason::new("expired", "why"));
+    let letter = Destination::Dead(Stage::Inbound, Reason::new(ReasonName::Expired, "why"));
     broker.publish(&[Outgoing::new(letter, &text_from(1, 0, "hi"))]).await.unwrap();
-    // Nobody runs any more: whoever may change the number now does.
+    // No process runs any more, so the number could be changed now.
     drop(broker);
     let url = tokio::task::spawn_blocking(shared_amqp_url).await.unwrap();
     let operator = |topology| RabbitMq::new(vec![url.into()], topology);
     let other_number = operator(Topology::new(servers.prefix.as_str(), 2));
     let refusal = DeadLetters::open(&other_number, None).await.err().expect("another number is refused").to_string();
     assert!(refusal.contains("broker.partitions is 2 here but 3 is in force"), "{refusal}");
-    // The length limit of the queues is no concern of whoever only looks and publishes.
+    // The length limit of the queues does not matter to a process that only lists and publishes.
     let other_length = operator(Topology::new(servers.prefix.as_str(), 3).with_max_length(7));
     let order = Order { filter: Filter::default(), limit: None, rate_per_second: 0, by: "somebody".to_owned() };
     let mut progress = Progress::default();
@@ -155,7 +156,7 @@ async fn g8_dead_letters_leave_the_number_of_partitions_and_the_queues_alone() {
     assert_eq!(progress.replayed, 1);
 }
 
-/// A quorum queue hands a consumer a bounded number of messages, whatever it asks for.
+/// A quorum queue delivers a bounded number of messages to a consumer, whatever its prefetch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_walk_passes_more_dead_letters_than_one_consumer_may_hold() {
     const COUNT: u32 = 25_000;
@@ -166,7 +167,7 @@ async fn a_walk_passes_more_dead_letters_than_one_consumer_may_hold() {
         .map(|number| {
             let mut envelope = text_from(1, number, "hi");
             envelope.accepted_at = Timestamp::from_second(number.into()).unwrap();
-            Outgoing::new(Destination::Dead(Stage::Inbound, Reason::new("expired", "why")), &envelope)
+            Outgoing::new(Destination::Dead(Stage::Inbound, Reason::new(ReasonName::Expired, "why")), &envelope)
         })
         .collect();
     for some in letters.chunks(1000) {
@@ -180,7 +181,7 @@ async fn a_walk_passes_more_dead_letters_than_one_consumer_may_hold() {
         walk.close().await;
         assert_eq!((found.matched(), found.first), (COUNT.into(), first(10)));
     }
-    // More than one slice, from the far end of the queue.
+    // The limit is more than one slice of letters, and they lie at the far end of the queue.
     let order = Order { filter: Filter::default(), limit: Some(12_000), rate_per_second: 0, by: "somebody".to_owned() };
     let mut progress = Progress::default();
     replay(&broker, &order, &Clock::system(), &mut progress).await.unwrap();

@@ -1,5 +1,5 @@
-//! What a worker holds for too long goes back to the broker and comes again, and a worker that stops waits for no answer
-//! of a broker that hangs.
+//! A message that a worker holds for too long returns to the broker and is delivered again. A worker that stops does
+//! not wait for an answer of a broker that hangs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
@@ -48,7 +48,7 @@ async fn next(subscription: &mut Box<dyn Subscription>) -> (u32, Delivery) {
 }
 
 async fn shorten_deadlines(server: &Arc<RabbitMqServer>) {
-    // It looks once a minute before 4.3, and as soon as the time is up from then on.
+    // RabbitMQ checks the deadline once a minute before 4.3, and as soon as it has passed from 4.3 on.
     let shorten = "application:set_env(rabbit, consumer_timeout, 3000),
                    application:set_env(rabbit, channel_tick_interval, 1000).";
     blocking(server, move |server| server.ctl(&["eval", shorten])).await;
@@ -92,8 +92,9 @@ async fn g2_what_is_held_too_long_comes_again_on_a_newer_rabbitmq_too() {
     }
 }
 
-/// One worker holds a message for too long, then the one that has it after it. With RabbitMQ's own clients, from 4.3.0 to
-/// 4.3.6 the queue would then deliver to nobody any more: <https://github.com/rabbitmq/rabbitmq-server/issues/17317>.
+/// One worker holds a message for too long, and so does the worker that gets it next. With RabbitMQ's own clients, the
+/// queue then delivers no more messages from 4.3.0 to 4.3.6:
+/// <https://github.com/rabbitmq/rabbitmq-server/issues/17317>.
 async fn held_too_long_by_two_on(release: Release) {
     let server = server(release).await;
     shorten_deadlines(&server).await;
@@ -118,7 +119,7 @@ async fn held_too_long_by_two_on(release: Release) {
         held.push(delivery);
     }
     println!("on {release:?} both held it after {:?}", started.elapsed());
-    // The last one may still be ours; the same holds for it: it comes again.
+    // The last delivery may still be ours. If it is held for too long, it comes again, too.
     let mut settled = 0;
     while settled < 3 {
         let (_, (number, delivery)) = either(&mut workers).await;
@@ -154,7 +155,7 @@ async fn a_stop_does_not_wait_for_a_broker_that_hangs() {
     let broker = broker(&server).await;
     let text = |number| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, number, "hi"));
     broker.publish(&[text(0)]).await.unwrap();
-    // Its connection is up once something came over it.
+    // The connection is up once a message has come over it.
     let mut first = broker.subscribe(Stage::Inbound, 1);
     let _held = next(&mut first).await;
     blocking(&server, RabbitMqServer::freeze).await;

@@ -1,5 +1,5 @@
-//! Connections to RabbitMQ that are cut, again and again, while many conversations are being acknowledged: no lane waits
-//! for ever for what a dead connection owes it. Nor does a walk through the dead letters.
+//! Connections to RabbitMQ are cut again and again while many conversations are being acknowledged. No lane waits
+//! without end for an answer from a dead connection, and neither does a walk through the dead letters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::dead_letters::DeadLetters;
 use broker::rabbitmq::RabbitMq;
-use broker::{Broker, Destination, Outgoing, Reason, Stage, Topology};
+use broker::{Broker, Destination, Outgoing, Reason, ReasonName, Stage, Topology};
 use message::shutdown::Shutdown;
 use message::{Body, ConversationKey, Envelope};
 use tests::logs::log_if_asked;
@@ -23,11 +23,11 @@ use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CONVERSATIONS: u16 = 48;
 const CUTS: usize = 20;
-/// Between two cuts.
+/// The number of messages that are handled between two cuts.
 const HANDLED_MEANWHILE: u64 = 300;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Which numbers each conversation's handler saw, and how many of them were new to it.
+/// The numbers that the handler saw in each conversation, and the count of those that were new.
 #[derive(Default)]
 struct Seen {
     numbers: Mutex<BTreeMap<ConversationKey, Vec<u32>>>,
@@ -49,7 +49,7 @@ impl Handler for Seen {
     }
 }
 
-/// Publishes the numbers of one conversation, each until it is confirmed, until `stop`; returns how many.
+/// Publishes the numbers of one conversation until `stop`, each until it is confirmed. Returns their number.
 async fn publish(broker: Arc<RabbitMq>, customer: u16, stop: CancellationToken) -> u32 {
     let mut number = 0;
     while !stop.is_cancelled() {
@@ -99,12 +99,12 @@ async fn g2_no_conversation_stops_for_good_when_connections_are_cut_while_it_is_
     }
 }
 
-/// Takes dead letters off, one by one, and says whether the walk came to its end.
+/// Discards dead letters one by one. Returns whether the walk reached its end.
 async fn discard(operator: &RabbitMq, total: &watch::Sender<u64>) -> bool {
     let Ok(mut walk) = operator.open(Some(Stage::Inbound)).await else { return false };
     loop {
         match walk.next().await {
-            Ok(Some(letter)) if walk.discard(letter.place).await.is_ok() => total.send_modify(|total| *total += 1),
+            Ok(Some(letter)) if walk.discard(letter.tag).await.is_ok() => total.send_modify(|total| *total += 1),
             Ok(None) => return true,
             Ok(Some(_)) | Err(_) => return false,
         }
@@ -120,10 +120,10 @@ async fn g5_no_walk_through_the_dead_letters_hangs_when_its_connection_is_cut() 
     let services = RabbitMq::new(vec![shared_amqp_url().into()], topology.clone());
     for first in (0..LETTERS).step_by(500) {
         let dead = |number| {
-            let reason = Reason::new("permanent", "on purpose");
+            let reason = Reason::new(ReasonName::Permanent, "on purpose");
             Outgoing::new(Destination::Dead(Stage::Inbound, reason), &text_from(0, number, "hello"))
         };
-        // Of one conversation each would wait for the confirm of the one before.
+        // Without a key, because letters of one conversation would each wait for the confirm of the one before.
         let unkeyed = |outgoing| Outgoing { key: None, ..outgoing };
         let letters: Vec<_> = (first..first + 500).map(dead).map(unkeyed).collect();
         timeout(DEADLINE, async { while services.publish(&letters).await.is_err() {} }).await.unwrap();

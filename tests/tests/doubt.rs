@@ -1,4 +1,4 @@
-//! Sends of unknown outcome, and what receipts say of them, through the front door.
+//! Sends of unknown outcome, and the receipts that decide them, through the front door.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use simulator::{CallbackFrom, Fault, Receipt, Receipts, Route, TwilioQuirks};
 use tests::house::{Backend, Blueprint, DEADLINE, House};
 
-/// Longer than any list lags: only a receipt can tell.
+/// The delay of the list, in ms: 1 h. It is so long that only a receipt can decide the outcome.
 const NOT_LISTED_MS: u64 = 3_600_000;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn t4(backend: Backend) {
         house.simulator.fail(Route::TwilioSend, Fault::DropAfter);
         house.text(&customer, "hello").await;
         house.replies(&customer, 1).await;
-        // The next reply of the conversation leaves only after the outcome of the first is known.
+        // The next reply of the conversation leaves only once the outcome of the first is known.
         house.text(&customer, "hello again").await;
         assert_eq!(house.replies(&customer, 2).await.len(), 2, "{quirks:?}");
         let calls =

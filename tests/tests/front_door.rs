@@ -1,5 +1,5 @@
-//! The front door on real HTTP: what it answers to bad input of every kind, that such answers say no word a provider
-//! could text to a customer, and that nothing is half done.
+//! The front door on real HTTP: its answers to bad input of every kind. No such answer contains a word that a provider
+//! could text to a customer, and no request is half done.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tests::house::{Backend, Blueprint, House, Provider};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A house without workers, so that whatever is accepted stays to be seen.
+/// A house without workers, so that accepted texts stay in the queue.
 async fn idle_house(provider: Provider) -> House {
     House::open(Blueprint { workers: 0, provider, ..Blueprint::new(Backend::Embedded) }).await
 }
@@ -35,7 +35,8 @@ async fn ask(house: &House, method: Method, path: &str, headers: &[(&str, &str)]
 }
 
 impl Asked {
-    /// A refusal with this status: problem details for machines and people, and nothing a provider would send on.
+    /// Asserts a refusal with this status: problem details for machines and people, and no text that a provider would
+    /// send on.
     fn assert_problem(&self, status: u16, case: &str) {
         assert_eq!(self.status.as_u16(), status, "{case}: {}", self.body);
         if self.body.is_empty() {
@@ -71,7 +72,7 @@ async fn post_signed(house: &House, path: &str, form: &[(String, String)]) -> As
     post_signed_as(house, &format!("{}{path}", house.url), path, form, &[]).await
 }
 
-/// Posts to `path`, with `more` headers, what is signed for `signed_url`.
+/// Posts to `path`, with the headers `more`, a form that is signed for `signed_url`.
 async fn post_signed_as(
     house: &House,
     signed_url: &str,
@@ -132,7 +133,7 @@ async fn good_requests_are_accepted_without_a_word() {
     let house = idle_house(Provider::Twilio).await;
     let asked = post_signed(&house, MESSAGES, &twilio_form(&[])).await;
     assert_eq!((asked.status.as_u16(), asked.body.as_str(), asked.content_type), (204, "", None));
-    // Twilio signs the whole URL of a GET, and nothing else.
+    // For a GET, Twilio signs the whole URL and nothing else.
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(twilio_form(&[])).finish();
     let target = format!("{MESSAGES}?{query}");
     let token = SimulatorConfig::demo().twilio.auth_token;
@@ -180,7 +181,7 @@ async fn t10_a_slash_at_the_end_of_the_path_changes_nothing() {
         let asked = post_signed(&house, path, &form).await;
         assert_eq!((asked.status.as_u16(), asked.body.as_str()), (204, ""), "{path}");
     }
-    // It is signed with the slash, or not at all.
+    // A signature over the URL without the slash does not count.
     let without = format!("{}{MESSAGES}", house.url);
     post_signed_as(&house, &without, "/webhooks/support/messages/", &twilio_form(&[]), &[])
         .await
@@ -256,7 +257,7 @@ async fn t9_the_provider_may_know_us_by_a_path_and_by_several_names() {
         let asked = post_signed_as(&house, &format!("{signed}{path}"), path, &twilio_form(&[]), &[]).await;
         assert_eq!(asked.status.as_u16(), 204, "{signed}{path}");
     }
-    // A proxy may also leave the path where it is.
+    // A proxy may also leave the path unchanged.
     for (origin, path) in [
         ("https://sms.example.com", format!("/proxy/sms{MESSAGES}")),
         ("https://sms.example.com:443", format!("/proxy/sms{MESSAGES}/")),
@@ -298,7 +299,7 @@ async fn b7_what_can_be_refused_without_the_body_is_refused_before_it_comes() {
         let answer = raw(&house, format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}, {headers}: {answer}");
     }
-    // Each of them used to wait the ten seconds that a body may take.
+    // Each of these requests once waited the ten seconds that a body may take.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
@@ -339,7 +340,7 @@ async fn raw(house: &House, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(house.url.strip_prefix("http://").unwrap()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
-    // A refusal may reset the connection after its answer, because the rest of the request is not read.
+    // The connection may be reset after the answer of a refusal, because the rest of the request is not read.
     drop(stream.read_to_end(&mut answer).await);
     String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
 }
@@ -350,7 +351,7 @@ async fn broken_http_is_refused_and_the_next_request_is_served() {
     for request in [&b"\x00\x01\x02\r\n\r\n"[..], b"GET\r\n\r\n", b"POST /webhooks/support/messages HTTP/9.9\r\n\r\n"] {
         assert!(raw(&house, request).await.contains(" 400 "), "{request:?}");
     }
-    // What a thousand clients could make us hold at once must stay small.
+    // The memory that a thousand clients could occupy at once must stay small.
     for bytes in [160 << 10, 1 << 20] {
         let huge_header = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(bytes));
         assert!(raw(&house, huge_header.as_bytes()).await.contains(" 431 "), "{bytes} bytes");

@@ -1,4 +1,4 @@
-//! One partition whose leader hangs: its texts are accepted and wait on disk, in order; all others are answered.
+//! The leader of one partition hangs. Its texts are accepted and wait on disk, in order; all others are answered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "its figures are for people")]
 
@@ -11,8 +11,8 @@ use tests::house::{Backend, Blueprint, House};
 use tests::servers::{RabbitMqServer, Release, shared_redis_url};
 use tokio::time::Instant;
 
-/// So many that those of the hanging partition are more than the 32 messages after which RabbitMQ stops reading from a
-/// channel whose queue does not answer.
+/// The number of conversations. The texts of the hanging partition must be more than 32 messages, because RabbitMQ
+/// stops reading from a channel after 32 messages to a queue that does not answer.
 const CONVERSATIONS: usize = 200;
 
 fn customer(conversation: usize) -> String {
@@ -39,7 +39,7 @@ async fn text(house: &House, range: std::ops::Range<usize>) {
     println!("texts {range:?} of {CONVERSATIONS} conversations were accepted within {:?}", began.elapsed());
 }
 
-/// Waits until `conversations` have replies to texts 0 to `count`, each once and in order.
+/// Waits until `conversations` have replies to texts 0 to `count`, each exactly once and in order.
 async fn are_answered(house: &House, conversations: &[usize], count: usize) {
     let expected: Vec<_> = (0..count).map(|number| number.to_string()).collect();
     let began = Instant::now();

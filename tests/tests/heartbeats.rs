@@ -1,4 +1,5 @@
-//! Heartbeats go through every partition beside the messages, disturb none, and tell which partition hands nothing out.
+//! Heartbeats go through every partition beside the messages. They disturb no messages, and reveal a partition that
+//! delivers nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "never: {what}");
 }
 
-/// Remembers the texts it was given.
+/// A handler that records the texts it gets.
 #[derive(Default)]
 struct Listener(Mutex<Vec<String>>);
 
@@ -43,7 +44,7 @@ impl Handler for Listener {
     }
 }
 
-/// Two processes on one embedded file: only one is handed anything at a time.
+/// One of two processes on the same embedded file. Only one of them gets messages at a time.
 struct Process {
     progress: Arc<Progress>,
     shutdown: Shutdown,
@@ -60,7 +61,7 @@ impl Process {
         Self { progress, shutdown }
     }
 
-    /// The age of the one partition's heartbeat.
+    /// The age of the heartbeat in the only partition.
     fn age(&self) -> Option<Duration> {
         self.progress.pulse().map(|pulse| pulse.ages(Instant::now())[0])
     }
@@ -77,7 +78,7 @@ async fn b12_a_heartbeat_is_seen_by_no_handler_and_a_process_that_stands_by_know
     let envelope = text_from(1, 1, "hello");
     broker.publish(&[Outgoing::new(Destination::Work(Stage::Inbound), &envelope)]).await.unwrap();
     let started = Instant::now();
-    // Ten rounds: each of the two begins rounds, and neither sees one that was not followed by its heartbeat.
+    // Ten rounds. Each of the two processes begins rounds, and neither sees a round without its heartbeat.
     while started.elapsed() < QUICK.every * 10 {
         sleep(Duration::from_millis(20)).await;
         assert_eq!(busy.progress.held().oldest.is_some(), busy.progress.held().messages > 0);
@@ -99,7 +100,7 @@ async fn b12_a_process_begins_no_first_round_while_an_older_release_may_run_besi
     let late = Process::start(&broker, &database, &handler, Rhythm { first_after: DEADLINE * 10, ..QUICK });
     sleep(QUICK.every * 3).await;
     assert_eq!(late.age(), None);
-    // Once an installation has heartbeats, a process takes part at once.
+    // Once an installation has heartbeats, a new process takes part at once.
     let first = Process::start(&broker, &database, &handler, QUICK);
     until("both know of a heartbeat", async || late.age().is_some() && first.age().is_some()).await;
     first.shutdown.start();
@@ -110,7 +111,7 @@ async fn b12_a_process_begins_no_first_round_while_an_older_release_may_run_besi
 async fn b12_a_stage_that_takes_nothing_collects_few_heartbeats() {
     let database = Database::in_memory().unwrap();
     let broker = Arc::new(EmbeddedBroker::new(database.clone(), Clock::system()));
-    // Has its turn at the queue and takes nothing out.
+    // The holder has its turn at the queue and takes no messages out.
     let mut holder = broker.subscribe(Stage::Inbound, 1);
     broker.publish(&[Outgoing::new(Destination::Work(Stage::Inbound), &text_from(1, 1, "held"))]).await.unwrap();
     let held = holder.next().await;
@@ -126,7 +127,7 @@ async fn b12_a_stage_that_takes_nothing_collects_few_heartbeats() {
     standing_by.shutdown.start();
 }
 
-/// The ages of the heartbeats, by stage and partition.
+/// The ages of the heartbeats by stage and partition.
 async fn ages(house: &House) -> BTreeMap<(String, u16), f64> {
     let (_, metrics) = house.ask("/metrics").await;
     let lines = metrics.lines().filter_map(|line| line.strip_prefix("switchboard_heartbeat_age_seconds{stage=\""));

@@ -1,4 +1,5 @@
-//! The front door under strangers: the real process, thousands of clients of each bad kind, and a good one in between.
+//! The front door under strangers: the real process, thousands of bad clients of each kind, and a good client among
+//! them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,16 +21,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Twice as many as ingress serves at a time.
+/// The number of bad clients: twice as many as ingress serves at a time.
 const CLIENTS: usize = 2048;
-/// Longer than the busiest machine takes.
+/// The longest wait, even on the busiest machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const RESIDENT_LIMIT_KIB: u64 = 100 * 1024;
-/// What every good client hopes for.
+/// The longest time in which a good client should have its answer.
 const WITHIN: Duration = Duration::from_secs(1);
-/// Held by the one siege that is under way: all of them measure time on the same cores.
+/// Held by the test that runs a siege. All sieges measure time on the same cores, so only one may run.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-/// How many texts the good client sends while each kind is there.
+/// The number of texts that the good client sends during each siege.
 const GOOD_TEXTS: usize = 20;
 
 /// `switchboard ingress`, with the embedded broker.
@@ -40,7 +41,7 @@ struct Ingress {
 }
 
 impl Ingress {
-    /// Starts it with at most so many open files.
+    /// Starts ingress with a limit of `open_files` open files.
     async fn start(open_files: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
@@ -65,7 +66,7 @@ impl Ingress {
         ingress
     }
 
-    /// The most memory it ever had, or has (`VmHWM`, `VmRSS`).
+    /// The peak (`VmHWM`) or present (`VmRSS`) resident memory in KiB.
     fn resident_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -76,7 +77,7 @@ impl Ingress {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
-    /// Sends good texts, each on a connection of its own, and returns how long each took, the slowest last.
+    /// Sends good texts, each on its own connection. Returns their latencies, the slowest last.
     async fn text(&self, kind: &str) -> Vec<Duration> {
         let mut took = Vec::new();
         for number in 0..GOOD_TEXTS {
@@ -149,7 +150,7 @@ kind = "scripted"
     )
 }
 
-/// Whether this process may open so many files; says so if not.
+/// Whether this process may open `files` files. If not, prints that the test is skipped.
 fn may_open(files: usize) -> bool {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
@@ -160,7 +161,7 @@ fn may_open(files: usize) -> bool {
     allowed >= files
 }
 
-/// One text in ten may meet a machine that is busy with something else.
+/// Nine of ten texts must be quick. The tenth may meet a machine that is busy with other work.
 fn assert_quick(took: &[Duration], what: &str) {
     assert!(took[took.len() * 9 / 10 - 1] <= WITHIN, "{what}: good texts took {took:?}");
 }
@@ -196,7 +197,8 @@ async fn g8_b6_b7_thousands_of_bad_clients_of_each_kind_cost_little_memory_and_n
     }
     let log = ingress.log();
     let refused = log.lines().filter(|line| line.contains("refused")).count();
-    // Two kinds: an unknown integration, and no proof. Each has a first line, and a sum each minute.
+    // There are two kinds of refusals: an unknown integration, and no proof. Each logs a first line, and a sum every
+    // minute.
     assert!((1..10).contains(&refused), "{refused} lines about refused requests in\n{log}");
 }
 

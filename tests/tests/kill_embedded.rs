@@ -1,4 +1,4 @@
-//! What the embedded broker confirmed survives `kill -9`.
+//! Messages that the embedded broker confirmed survive `kill -9`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use message::{Body, Envelope, MessageId};
 use tests::conformance::{DEADLINE, WATCH};
 use tokio::time::timeout;
 
-/// Starts a publisher, kills it once it has confirmed `confirmed` messages, and returns all that it confirmed.
+/// Starts a publisher and kills it once it has confirmed `confirmed` messages. Returns all that it confirmed.
 fn publish_and_kill(dir: &Path, first: u32, confirmed: usize) -> Vec<MessageId> {
     let mut publisher = Command::new(env!("CARGO_BIN_EXE_publish_until_killed"))
         .arg(dir)
@@ -26,13 +26,13 @@ fn publish_and_kill(dir: &Path, first: u32, confirmed: usize) -> Vec<MessageId> 
     let mut ids: Vec<String> = lines.by_ref().take(confirmed).map(Result::unwrap).collect();
     publisher.kill().unwrap();
     assert!(!publisher.wait().unwrap().success());
-    // What it wrote before it died; the last line may be cut short.
+    // The rest of its output before it died. The last line may be cut short.
     ids.extend(lines.map_while(Result::ok));
     assert!(ids.len() >= confirmed, "the publisher ended by itself");
     ids.iter().filter_map(|id| MessageId::parse(id)).collect()
 }
 
-/// Takes everything off a stage's queue.
+/// Takes all messages off the queue of a stage.
 async fn drain(broker: &EmbeddedBroker, stage: Stage, waiting: u64) -> Vec<Envelope> {
     let mut subscription = broker.subscribe(stage, 64);
     let mut envelopes = Vec::new();
@@ -60,7 +60,7 @@ async fn every_confirmed_message_survives_kill_9_once_and_in_order() {
     let broker = EmbeddedBroker::new(Database::open(dir.path()).unwrap(), Clock::system());
     let depths = broker.depths().await.unwrap();
     assert!(depths.outbound > 0, "nothing was moved on");
-    // The worker moved texts on in order, so the oldest of each customer are outbound.
+    // The worker moved texts on in order, so the oldest texts of each customer are in outbound.
     let mut found = drain(&broker, Stage::Outbound, depths.outbound).await;
     found.extend(drain(&broker, Stage::Inbound, depths.inbound).await);
 

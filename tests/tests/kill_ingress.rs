@@ -1,4 +1,4 @@
-//! What ingress accepted while the broker was away survives `kill -9`, and a disk that takes no more, once and in order.
+//! Texts that ingress accepted while the broker was away survive `kill -9` and a full disk, once and in order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +23,10 @@ use work::spool_status::{Intake, SpoolState};
 
 const CUSTOMERS: u64 = 8;
 
-/// A customer and the number of one of their texts.
+/// A customer, and the number of one of their texts.
 type Sent = (u64, u64);
 
-/// An ingress in a process of its own.
+/// An ingress in a separate process.
 struct Ingress {
     process: Option<Child>,
     simulator: Simulator,
@@ -35,14 +35,14 @@ struct Ingress {
 }
 
 impl Ingress {
-    /// Starts it; `file_limit_blocks` is how large a file it may write.
+    /// Starts ingress. `file_limit_blocks` is the largest file that it may write.
     async fn start(dir: &Path, file_limit_blocks: Option<u32>) -> Self {
         let program = env!("CARGO_BIN_EXE_ingress_until_killed");
         let mut command = match file_limit_blocks {
             None => Command::new(program),
             Some(blocks) => {
                 let mut shell = Command::new("sh");
-                // Ignored, the signal becomes an error of the write that went too far.
+                // With the signal ignored, a write beyond the limit fails with an error.
                 shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$1\"")).arg(program);
                 shell
             }
@@ -56,8 +56,8 @@ impl Ingress {
         Self { process: Some(process), simulator, number, accepted_in_all: watch::Sender::new(0) }
     }
 
-    /// Has every customer text one number after the other, from `first` on, until `count` were accepted in all or
-    /// nobody answers. Returns which were accepted, and how many were refused.
+    /// Lets every customer text one number after the other, from `first` on, until `count` texts were accepted in all
+    /// or ingress is gone. Returns the accepted texts, and the number of refused ones.
     async fn text(&self, first: u64, count: usize) -> (BTreeSet<Sent>, usize) {
         let customer = |customer: u64| async move {
             let (mut accepted, mut refused) = (BTreeSet::new(), 0);
@@ -86,7 +86,7 @@ impl Ingress {
         })
     }
 
-    /// Has every customer text until it is killed, at a moment when `count` were accepted and all are texting.
+    /// Lets every customer text, and kills ingress once `count` texts were accepted and all customers are texting.
     async fn text_and_kill(mut self, first: u64, count: usize) -> BTreeSet<Sent> {
         let mut process = self.process.take().unwrap();
         let counted = async {
@@ -106,7 +106,7 @@ impl Ingress {
     }
 }
 
-/// Everything that an ingress with a broker publishes of what lies in `dir`, in order.
+/// All texts that an ingress with a broker publishes from the spool in `dir`, in order.
 async fn drained(dir: &Path) -> Vec<Sent> {
     let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(Database::in_memory().unwrap(), Clock::system()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

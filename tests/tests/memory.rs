@@ -1,4 +1,4 @@
-//! G8: a worker's memory stays flat however long the queue is.
+//! G8: a worker's memory does not grow with the length of the queue.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +12,8 @@ use std::process::Command;
 
 use tests::servers;
 
-/// What differs by chance: allocator, pages of the binary, caches of SQLite that fill once.
+/// The difference in KiB that may come from chance: the allocator, pages of the binary, caches of SQLite that fill
+/// once.
 const SLACK_KIB: u64 = 4 * 1024;
 
 fn run(mode: &str, directory: &Path, broker: &str, prefix: &str, count: u64) -> String {
@@ -24,7 +25,7 @@ fn run(mode: &str, directory: &Path, broker: &str, prefix: &str, count: u64) -> 
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The peak of a worker's resident memory, in KiB, when `count` texts wait.
+/// The peak of a worker's resident memory, in KiB, while `count` texts wait.
 fn peak_kib(broker: &str, count: u64) -> u64 {
     let directory = tempfile::tempdir().unwrap();
     let prefix = format!("memory-{}", uuid::Uuid::new_v4().simple());
@@ -33,7 +34,7 @@ fn peak_kib(broker: &str, count: u64) -> u64 {
 }
 
 fn assert_flat(broker: &str) {
-    // `make bench` looks at 1,000,000 on RabbitMQ; here by hand, see docs/performance.md.
+    // `make bench` measures 1,000,000 texts on RabbitMQ. Here `BACKLOG` sets that by hand, see docs/performance.md.
     let most = servers::environment("BACKLOG").map_or(100_000, |count| count.parse().unwrap());
     let (few, many) = (peak_kib(broker, 1_000), peak_kib(broker, most));
     println!("peak with 1,000 texts: {few} KiB, with {most}: {many} KiB");

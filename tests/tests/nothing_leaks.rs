@@ -1,5 +1,5 @@
-//! G7: no secret, message text or whole phone number in a log line, a metric or an error body, whatever goes wrong.
-//! A process of its own, because it listens to every log line of the process.
+//! G7: no log line, metric or error body contains a secret, message text or whole phone number, whatever fails. This
+//! test has its own process, because it reads every log line of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io;
@@ -46,7 +46,7 @@ const SECRETS: [&str; 12] = [
     "2125550100",
     "2125550199",
     "my account number is",
-    // A single word of a text, a variable of the assistant's session, and what the assistant says of it.
+    // A single word of a text, a variable of the assistant's session, and the assistant's words about it.
     "zanzibar",
     "contextcanary",
     "says the assistant",
@@ -55,7 +55,7 @@ const SECRETS: [&str; 12] = [
 #[tokio::test]
 async fn g7_nothing_leaks() {
     let heard = Heard::default();
-    // Everything that an operator can ask for; the simulator plays the outside world and may say what it likes.
+    // All logs that an operator can ask for. The simulator plays the outside world, so its own log lines are left out.
     let filter = operations::logs::filter("trace,simulator=off");
     let lines = fmt::layer().with_ansi(false).with_writer(heard.clone());
     tracing_subscriber::registry().with(filter).with(lines).init();
@@ -76,7 +76,7 @@ async fn g7_nothing_leaks() {
     }
 }
 
-/// A good turn, a failing assistant, failing sends, refused webhooks; returns what metrics and errors say.
+/// Runs a good turn, a failing assistant, failing sends and refused webhooks. Returns the metrics and the error bodies.
 async fn say_everything(backend: Backend, provider: Provider) -> String {
     let mut blueprint = Blueprint { provider, ..Blueprint::new(backend) };
     blueprint.options.failure_message = "later, please".to_owned();
@@ -105,7 +105,7 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
     house.simulator.fail(Route::AssistantMessage, Fault::status_with_body(400, complaint));
     house.text(customer, "my account number is bad").await;
     house.await_depths(|depths| depths.dead == 2).await;
-    // Errors that repeat one word of the text, or something of the session that was in no text at all.
+    // Errors that repeat one word of the text, or a part of the session that was not in any text.
     for (dead, (text, echoed)) in (3..).zip([("to Zanzibar", "Zanzibar"), ("hello", "contextcanary of account 4711")]) {
         let echo =
             format!(r#"{{"error":"{echoed} says the assistant","errors":[{{"message":"{echoed}"}}],"code":400}}"#);
@@ -124,7 +124,7 @@ async fn say_everything(backend: Backend, provider: Provider) -> String {
     format!("{shown}\n{}\n{}\n", forged.text().await.unwrap(), metrics.text().await.unwrap())
 }
 
-/// Everything that a dead letter may show.
+/// All that may be shown of a dead letter.
 async fn dead_letters_as_shown(house: &House) -> String {
     let mut letters = house.dead_letters().open(None).await.unwrap();
     let mut shown = String::new();
@@ -138,7 +138,7 @@ async fn dead_letters_as_shown(house: &House) -> String {
     shown
 }
 
-/// A message that the broker returns as unroutable, because its queue was deleted.
+/// Publishes a message that the broker returns as unroutable, because its queue was deleted.
 async fn publish_what_nobody_takes() {
     let topology = Topology::new(format!("leaks-{}", uuid::Uuid::new_v4().simple()), 1);
     let broker = RabbitMq::new(vec![servers::shared_amqp_url().into()], topology.clone());

@@ -1,5 +1,5 @@
-//! What the operations listener says while something is away or stuck: each role's readiness on its own terms, liveness,
-//! and no gauge that is older than the answer.
+//! The operations listener's answers while a server is away or a stage is stuck: each role's readiness under its own
+//! conditions, liveness, and gauges that are as fresh as the answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 const CUSTOMER: &str = "+13035550123";
 
-/// Waits until `path` answers `status`, and returns the whole answer.
+/// Waits until `path` answers `status`. Returns the whole answer.
 async fn until(house: &House, path: &str, status: u16) -> Value {
     let mut last = (0, String::new());
     let answered = async {
@@ -52,7 +52,7 @@ async fn t1_while_the_store_is_away_the_front_door_is_ready_and_a_stage_that_sta
     }
     assert_eq!(house.ask("/health/ready/control").await.0, 404);
 
-    // No text comes yet: an idle stage is alive however long the store is away.
+    // No texts arrive yet. An idle stage is alive, however long the store is away.
     sleep(dead_after).await;
     until(&house, "/health/live", 200).await;
     house.text(CUSTOMER, "hello").await;

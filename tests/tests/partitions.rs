@@ -1,5 +1,5 @@
-//! Workers join, leave and die under traffic: each conversation is in the hands of one worker at a time and stays in
-//! order, nothing is lost, and from RabbitMQ 4.0 on every worker has its share.
+//! Workers join, leave and die under traffic. Each conversation is held by one worker at a time and stays in order, no
+//! text is lost, and from RabbitMQ 4.0 on every worker has its share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
@@ -22,12 +22,12 @@ use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CUSTOMERS: u16 = 200;
 const PARTITIONS: u16 = 32;
-/// How long a turn takes.
+/// The length of a turn.
 const TURN: Duration = Duration::from_millis(3);
-/// Less than the fifth of a worker's even share of four.
+/// The least share of each worker, as a fraction: less than a fifth of an even share among four.
 const LEAST_SHARE: f64 = 0.05;
 
-/// What happened, as seen by all workers.
+/// The events of all workers.
 #[derive(Default)]
 struct Watched {
     in_hand: Mutex<HashMap<ConversationKey, usize>>,
@@ -43,7 +43,7 @@ struct Handled {
 }
 
 impl Watched {
-    /// The share of each worker in what was handled since `from`.
+    /// The fraction of the texts handled since `from`, for each worker.
     fn shares(&self, from: Instant) -> BTreeMap<usize, f64> {
         let handled = self.handled.lock().unwrap();
         let mut counts = BTreeMap::new();
@@ -56,7 +56,7 @@ impl Watched {
     }
 }
 
-/// A conversation in a worker's hands; out of them again when the turn ends or its process dies.
+/// A conversation that a worker holds. It is released when the turn ends or the process dies.
 struct InHand<'a>(&'a Watched, ConversationKey, usize);
 
 impl<'a> InHand<'a> {
@@ -99,7 +99,7 @@ impl Handler for Turns {
     }
 }
 
-/// A worker with threads and connections of its own, as a process has.
+/// A worker with its own threads and connections, like a process.
 struct Worker {
     runtime: Runtime,
     shutdown: Shutdown,
@@ -123,13 +123,13 @@ impl Worker {
         self.runtime.shutdown_background();
     }
 
-    /// Ends it between two instructions; its sockets close, and it says nothing to anybody.
+    /// Ends the worker between two instructions. Its sockets close without a goodbye.
     fn kill(self) {
         self.runtime.shutdown_background();
     }
 }
 
-/// Publishes rounds of one text for each customer until `stop`; returns how many rounds.
+/// Publishes rounds of one text for each customer until `stop`. Returns the number of rounds.
 async fn publish(url: String, stop: CancellationToken) -> u32 {
     let broker = RabbitMq::new(vec![url.as_str().into()], Topology::new("share", PARTITIONS));
     let mut round = 0;
@@ -149,12 +149,12 @@ async fn publish(url: String, stop: CancellationToken) -> u32 {
     round
 }
 
-/// Lets traffic flow until each of `workers` has its share of what is handled from now on, and returns how long it took.
+/// Lets traffic flow until each of `workers` handles its share from now on. Returns the time that took.
 async fn each_has_its_share(watched: &Watched, workers: &[usize]) -> Duration {
     let started = Instant::now();
     let mut shares = BTreeMap::new();
     while started.elapsed() < Duration::from_secs(30) {
-        // Windows short enough to see the moment, long enough to see every conversation.
+        // The windows are short enough to see the moment, and long enough to see every conversation.
         let from = Instant::now();
         sleep(Duration::from_millis(500)).await;
         shares = watched.shares(from);
@@ -167,7 +167,7 @@ async fn each_has_its_share(watched: &Watched, workers: &[usize]) -> Duration {
     panic!("workers {workers:?} have shares {shares:.2?}");
 }
 
-/// 1 → 4 → 2 workers: two of them leave, of which one is killed.
+/// From 1 to 4 to 2 workers. Two workers leave, one of them by being killed.
 async fn workers_come_and_go(release: Release, is_shared: bool) {
     let start = move || RabbitMqServer::start_release(release);
     let server = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
@@ -189,7 +189,7 @@ async fn workers_come_and_go(release: Release, is_shared: bool) {
         each_has_its_share(&watched, &[1, 2, 3]).await;
     }
     sleep(Duration::from_secs(1)).await;
-    // First come, first served: without shares it is worker 1 that has them all now.
+    // Without shares the first worker takes all partitions, and that is worker 1 now.
     let victim = if is_shared { 2 } else { 1 };
     let killed_at = Instant::now();
     *watched.killed.lock().unwrap() = Some(victim);

@@ -64,7 +64,7 @@ async fn g3_a_repeated_webhook_makes_one_turn_and_one_text(backend: Backend) {
         assert_eq!(house.simulator.phone().send(text.clone()).await.unwrap().status, 204);
     }
     house.replies(customer, 1).await;
-    // The next turn of the conversation is over only after the duplicates are.
+    // The next turn of the conversation ends only after the duplicates.
     house.text(customer, "twice").await;
     assert_eq!(house.replies(customer, 2).await, ["you said once", "you said twice"]);
     assert_eq!(house.simulator.assistant().turns().len(), 2);
@@ -78,7 +78,7 @@ fn customer(number: usize) -> String {
     format!("+1303555{:04}", 2000 + number)
 }
 
-/// Echoes each text, now slow, now fast, so that turns which ran side by side would overtake each other.
+/// Echoes each text, some slowly and some quickly, so that turns in parallel would overtake each other.
 fn echo_unevenly(house: &House) {
     house.simulator.assistant().answer_later_with(|turn| async move {
         let number: u64 = turn.text.parse().unwrap_or(0);

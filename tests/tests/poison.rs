@@ -1,5 +1,6 @@
-//! G5: a message that a process dies of ends in the dead letters after a bounded number of deaths, and nothing else does;
-//! stopping in good order costs no message anything. With real processes that really die, on both backends.
+//! G5: a message that kills its process ends in the dead letters after a bounded number of deaths, and no other message
+//! does. Stopping in good order costs no message an attempt. The tests use real processes that really die, on both
+//! backends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ const TEXTS: u32 = 5;
 const MOST_DEATHS: usize = 6;
 const RESTARTS: usize = 30;
 
-/// Where a process works, as its arguments name it.
+/// The backend of a process, as its arguments name it.
 struct Place(Vec<String>);
 
 impl Place {
@@ -38,7 +39,7 @@ impl Place {
         Self(vec![amqp, redis, format!("test-{}", uuid::Uuid::new_v4().simple())])
     }
 
-    /// The queues; the embedded file has one owner at a time.
+    /// A broker on the queues. Only one process can have the embedded file open.
     fn broker(&self) -> Arc<dyn Broker> {
         match &self.0[..] {
             [dir] => Arc::new(EmbeddedBroker::new(Database::open(Path::new(dir)).unwrap(), Clock::system())),
@@ -79,7 +80,8 @@ impl Place {
         tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap()
     }
 
-    /// Takes the answered texts off their queue: customers' numbers in the order in which each first came.
+    /// Takes the answered texts off their queue. Returns the numbers of each customer, in the order in which each first
+    /// came.
     async fn answered(&self) -> BTreeMap<ConversationKey, Vec<u32>> {
         let broker = self.broker();
         let mut subscription = broker.subscribe(Stage::Outbound, 64);
@@ -103,7 +105,7 @@ fn number_of(envelope: &Envelope) -> u32 {
     text.provider_message_id.rsplit_once('-').unwrap().1.parse().unwrap()
 }
 
-/// Every customer's texts in turns; the second one of customer 7 kills.
+/// The texts of all customers, taken in turn. The second text of customer 7 kills the process.
 fn texts(poison: &str) -> Vec<Envelope> {
     let says = |customer, number| if (customer, number) == (7, 1) { poison } else { "hello" };
     let round = |number| (0..CUSTOMERS).map(move |customer| text_from(customer, number, says(customer, number)));

@@ -1,5 +1,5 @@
-//! G1: a request that is proven to come from the provider is never refused for its content. What can be read is answered
-//! or refused by a rule; what cannot be read becomes a dead letter.
+//! G1: a request that is proven to come from the provider is never refused because of its content. A readable request
+//! is answered or refused by a rule; an unreadable one becomes a dead letter.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ const MESSAGES: &str = "/webhooks/support/messages";
 const STATUS: &str = "/webhooks/support/status";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A house whose assistant repeats what it is told.
+/// A house whose assistant repeats each text.
 async fn house(provider: Provider) -> House {
     let house = House::open(Blueprint { provider, ..Blueprint::new(Backend::Embedded) }).await;
     house.simulator.assistant().answer_with(|turn| Answer::text(format!("you said {}", turn.text)));
@@ -47,7 +47,7 @@ impl Request {
         Self { method: Method::GET, path: format!("{path}?{query}"), content_type: None, body: Vec::new() }
     }
 
-    /// Sends it, signed as Twilio signs what it sends, and returns the status of the answer and its body.
+    /// Signs the request as Twilio does and sends it. Returns the status and the body of the answer.
     async fn send(&self, house: &House) -> (u16, String) {
         let token = SimulatorConfig::demo().twilio.auth_token;
         let client = providers::http_client::client(Duration::from_secs(30)).unwrap();
@@ -67,10 +67,10 @@ impl Request {
     }
 }
 
-/// A field's name, and its value; none leaves it out.
+/// The name of a field and its new value; `None` leaves the field out.
 type Change<'a> = (&'a str, Option<&'a str>);
 
-/// The usual fields of a text, some of them changed, left out or added.
+/// The usual fields of a text, with some of them changed, left out or added.
 fn fields(changes: &[Change<'_>]) -> Vec<(String, String)> {
     let account = SimulatorConfig::demo().twilio.account_sid;
     let sid = format!("SM{}", uuid::Uuid::new_v4().simple());
@@ -91,12 +91,12 @@ fn form(changes: &[Change<'_>]) -> String {
     Serializer::new(String::new()).extend_pairs(fields(changes)).finish()
 }
 
-/// The proof that a body of IntelePeer's bears.
+/// The proof in a body from IntelePeer.
 fn secret() -> String {
     SimulatorConfig::demo().intelepeer.secret.expose_secret().to_owned()
 }
 
-/// A body of IntelePeer's, some fields of which are changed; null takes one away.
+/// A body from IntelePeer with some fields changed; a null removes its field.
 fn json_body(changes: &Value) -> String {
     let refid = uuid::Uuid::new_v4().simple().to_string();
     let secret = secret();
@@ -108,7 +108,7 @@ fn json_body(changes: &Value) -> String {
     body.to_string()
 }
 
-/// Every dead letter that came of a request that could not be read.
+/// Every dead letter that came from an unreadable request.
 async fn unread(house: &House) -> Vec<Unread> {
     let dead = house.dead_letters();
     let mut walk = dead.open(Some(Stage::Inbound)).await.unwrap();
@@ -398,7 +398,7 @@ async fn g5_t3_a_proven_body_that_is_no_json_is_kept_without_its_secret() {
     house.close(bodies.len() as u64).await;
 }
 
-/// A form body like one of Twilio's, with usual and other names and any values.
+/// A form body like Twilio's, with usual and unusual names and any values.
 fn any_form() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         4 => "(MessageSid|SmsSid|From|To|Body|NumMedia|MediaUrl0|MediaContentType0|MessageStatus|ErrorCode|OptOutType)",
@@ -409,7 +409,7 @@ fn any_form() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|fields| Serializer::new(String::new()).extend_pairs(fields).finish().into())
 }
 
-/// `good` after some changes that spare its first `spared` bytes.
+/// `good` after some changes that leave its first `spared` bytes as they are.
 fn mutated(good: Vec<u8>, spared: usize) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), 0..4_u8, any::<u8>());
     prop::collection::vec(change, 1..8).prop_map(move |changes| {
@@ -428,13 +428,13 @@ fn mutated(good: Vec<u8>, spared: usize) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Bytes as the query of a URL may hold them.
+/// The bytes in the form in which the query of a URL may contain them.
 fn query(body: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"=&%+-._~".contains(b);
     body.iter().map(|b| if plain(b) { char::from(*b).to_string() } else { byte_serialize(&[*b]).collect() }).collect()
 }
 
-/// Sends what `requests` makes up and asserts that each is accepted with `status`.
+/// Sends the generated `requests` and asserts that each is accepted with `status`.
 fn assert_all_are_accepted(provider: Provider, status: u16, requests: impl Strategy<Value = Request>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let blueprint = Blueprint { workers: 0, provider, ..Blueprint::new(Backend::Embedded) };
@@ -452,7 +452,7 @@ fn assert_all_are_accepted(provider: Provider, status: u16, requests: impl Strat
 
 #[test]
 fn g1_t2_no_proven_body_of_twilio_is_refused() {
-    // Not its account: a request that names another one is another account's.
+    // The account is left out, because a request that names another account belongs to that account.
     let good = form(&[("AccountSid", None), ("MediaUrl0", Some("https://a.example/1")), ("NumMedia", Some("1"))]);
     let content_type =
         prop_oneof![Just(FORM), Just("text/plain"), Just("application/json"), Just("multipart/form-data")];

@@ -1,5 +1,5 @@
-//! The RabbitMQ broker against a node that closes connections, restarts, is killed, loses a queue or blocks publishers:
-//! traffic resumes by itself, nothing confirmed is lost, and each conversation's messages arrive in order.
+//! The RabbitMQ broker against a node that closes connections, restarts, is killed, loses a queue or blocks publishers.
+//! Traffic resumes by itself, no confirmed message is lost, and the messages of each conversation arrive in order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use work::{Decision, Handler, Outcome, RunOptions, run};
 
 const CONVERSATIONS: u64 = 6;
-/// Longer than any call may take: its own deadline is 10 s.
+/// Longer than any call may take; the deadline of a call is 10 s.
 const NO_CALL_TAKES: Duration = Duration::from_secs(12);
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
 
@@ -47,12 +47,12 @@ fn read(delivery: &Delivery) -> (u64, u64) {
     (conversation.parse().unwrap(), number.parse().unwrap())
 }
 
-/// Publishes every conversation's numbers in order, each until it is confirmed, and takes them off again.
+/// Publishes the numbers of every conversation in order, each until it is confirmed, and takes them off again.
 struct Traffic {
     stop: CancellationToken,
     publishers: Vec<JoinHandle<u64>>,
     consumer: JoinHandle<BTreeMap<u64, Vec<u64>>>,
-    /// How many were confirmed, and how many were handled.
+    /// The number of confirmed messages, and the number of handled ones.
     confirmed: watch::Receiver<u64>,
     handled: watch::Receiver<u64>,
     done: CancellationToken,
@@ -71,7 +71,7 @@ impl Traffic {
         Self { stop, publishers, consumer, confirmed, handled, done }
     }
 
-    /// Returns once `more` messages were confirmed and handled from now on.
+    /// Returns once `more` messages have been confirmed and handled from now on.
     async fn flows(&mut self, more: u64) {
         for (what, count) in [("confirmed", &mut self.confirmed), ("handled", &mut self.handled)] {
             let before = *count.borrow();
@@ -102,7 +102,7 @@ impl Traffic {
     }
 }
 
-/// The numbers in the order in which each came first: a repetition is the ledger's business.
+/// The numbers in the order in which each came first. A repetition is the ledger's business.
 fn first_seen(numbers: &[u64]) -> Vec<u64> {
     let mut seen = Vec::new();
     for number in numbers {
@@ -201,7 +201,7 @@ async fn traffic_outlives_closed_connections_restarts_and_kill_9() {
     blocking(&server, RabbitMqServer::start_again).await;
     traffic.flows(200).await;
 
-    // Channels that die alone, while their connections live on.
+    // The channels die, while their connections stay open.
     let kill_channels = "[exit(Channel, kill) || Channel <- rabbit_channel:list()].";
     blocking(&server, move |server| server.ctl(&["eval", kill_channels])).await;
     traffic.flows(200).await;
@@ -209,7 +209,7 @@ async fn traffic_outlives_closed_connections_restarts_and_kill_9() {
     assert_eq!(broker.depths().await.unwrap().inbound, 0);
 }
 
-/// Holds the text `holds` until it is told to go on, and remembers what it saw.
+/// A handler that holds the text `holds` until it is released, and records the texts it saw.
 struct Holding {
     seen: watch::Sender<Vec<String>>,
     may_go_on: CancellationToken,
@@ -243,7 +243,7 @@ async fn what_waits_in_a_lane_and_was_taken_back_is_not_handled_beside_whoever_h
     };
     let text =
         |customer, number, text| Outgoing::new(Destination::Work(Stage::Inbound), &text_from(customer, number, text));
-    // Customers 1 and 3 have one partition.
+    // Customers 1 and 3 share a partition.
     for one in [text(1, 1, "holds"), text(1, 2, "waits"), text(3, 1, "was handed out after it")] {
         published(&broker, one).await;
     }
@@ -265,7 +265,7 @@ async fn a_deleted_queue_is_declared_and_consumed_again() {
     let server = server().await;
     let broker = broker_of(&server);
     let mut subscription = broker.subscribe(Stage::Inbound, 1);
-    // Conversation 1 has partition 1 of 4.
+    // Conversation 1 is in partition 1 of 4.
     published(&broker, message(1, 0)).await;
     let first = timeout(COMES_BACK_WITHIN, subscription.next()).await.unwrap();
     assert_eq!(read(&first), (1, 0));
@@ -277,7 +277,7 @@ async fn a_deleted_queue_is_declared_and_consumed_again() {
     assert_eq!(read(&second), (1, 1));
     second.settle(&[]).await.unwrap();
 
-    // Nothing lingers once the last handle is gone; a delivery is one too, because settling it may publish.
+    // All connections close with the last handle. A delivery is a handle, too, because settling it may publish.
     drop((first, second));
     drop(subscription);
     drop(broker);
@@ -334,7 +334,7 @@ async fn a_broker_short_of_memory_is_not_ready_and_takes_messages_again_afterwar
     let broker = broker_of(&server);
     is_up(&broker).await;
     blocking(&server, |server| server.set_memory_alarm(true)).await;
-    // The first publish of a blocked connection has no answer until its deadline; by then we were told.
+    // On a blocked connection the first publish waits for its deadline. By then RabbitMQ has reported the block.
     let first = timeout(NO_CALL_TAKES, broker.publish(&[message(1, 0)])).await.expect("publishing never hangs");
     assert!(first.unwrap_err().kind.is_retryable());
     let started = Instant::now();

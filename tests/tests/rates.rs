@@ -1,4 +1,4 @@
-//! A number that may send, sends: many replies of one number leave RabbitMQ at its rate, without a pause of their own.
+//! A number that may send, sends: many replies of one number leave RabbitMQ at its rate, without pauses of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "its figures are for people")]
@@ -27,7 +27,7 @@ use work::{Ports, StageProgress};
 
 const OURS: &str = "+12125550100";
 const RATE_PER_SECOND: f64 = 2.0;
-/// Nothing goes for no longer than this while something is due.
+/// The longest time in seconds without a send while parts are due.
 const LONGEST_GAP_S: f64 = 3.0;
 
 fn integration(twilio: TwilioSettings) -> Integration {
@@ -40,15 +40,16 @@ fn integration(twilio: TwilioSettings) -> Integration {
     }
 }
 
-/// Replies of one number on their way out.
+/// The outgoing replies of one number.
 #[derive(Debug, Clone, Copy)]
 struct Replies {
     count: usize,
-    /// In how many conversations.
+    /// The number of conversations that they are spread over.
     conversations: usize,
-    /// How much may go at once.
+    /// The time whose worth of sends may go at once.
     burst: Duration,
-    /// After so many the provider throttles the number once, for so long.
+    /// The number of sends after which the provider throttles the number once, and the length of the throttling in
+    /// seconds.
     throttled: Option<(usize, u64)>,
 }
 
@@ -71,7 +72,7 @@ impl Replies {
         }
     }
 
-    /// Sends them all, and asserts that they leave within 1.1 times the ideal.
+    /// Sends all replies, and asserts that they leave within 1.1 times the ideal time.
     async fn leave_in_time(self) {
         log_if_asked();
         let metrics = operations::metrics_recorder().expect("no other recorder is there");
@@ -118,7 +119,7 @@ impl Replies {
         self.is_told(&metrics.render());
     }
 
-    /// Parts that waited are counted by what they waited for.
+    /// Asserts that the metrics count the parts that waited, by the cause of their wait.
     fn is_told(self, metrics: &str) {
         for cause in self.throttled.map(|_| "throttle").into_iter().chain(["rate"]) {
             let counted = format!("\nswitchboard_parked_total{{cause=\"{cause}\"}} ");

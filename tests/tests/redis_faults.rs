@@ -17,7 +17,7 @@ fn store_of(server: &RedisServer) -> RedisStore {
     RedisStore::new(&server.url().into(), "faults").unwrap()
 }
 
-/// Commits until the store is back, and returns what the last commit said.
+/// Commits until the store is back. Returns the result of the last commit.
 async fn commit_when_back(store: &RedisStore, write: Write) -> Commit {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -135,20 +135,20 @@ async fn wrong_credentials_wait_for_an_operator() {
     assert!(!failure.to_string().contains("wrong"), "{failure}");
 }
 
-/// What happens to the old primary when another server takes its place.
+/// The fate of the old primary when another server takes its place.
 #[derive(Debug, Clone, Copy)]
 enum Failover {
-    /// It becomes a replica of the new one and goes on answering on the connections that it has, as after a change of DNS.
+    /// It becomes a replica of the new one, and still answers on its open connections, as after a change of DNS.
     Demoted,
-    /// It is killed, with its connections, as Sentinel finds it.
+    /// It is killed together with its connections, as in a failover by Sentinel.
     Killed,
-    /// It answers nothing any more.
+    /// It stops answering.
     Frozen,
-    /// It is cut off from its replicas, and takes no writes any more.
+    /// It is cut off from its replicas, and does not accept writes any more.
     Alone,
 }
 
-/// Two servers of which the second follows the first, and what leads to the first.
+/// Two servers, the second a replica of the first, and a wire to the first.
 async fn replicated() -> (RedisServer, RedisServer, Wire) {
     let (old, new) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
     replicate(&new, &old);
@@ -190,7 +190,7 @@ async fn t1_a_store_follows_when_another_server_becomes_the_primary() {
         assert_eq!(store.commit(&[put(&key, "before")]).await.unwrap(), Commit::Applied);
         fail_over(how, &old, &new, &wire);
         let began = Instant::now();
-        // As in a turn, reads come first: a replica answers them.
+        // A read comes first, as in a turn, and a replica answers it.
         drop(store.get(std::slice::from_ref(&key)).await);
         assert_eq!(commit_when_back(&store, put(&other, "after")).await, Commit::Applied);
         assert!(began.elapsed() < Duration::from_secs(15), "{how:?}: {:?}", began.elapsed());
@@ -214,7 +214,7 @@ async fn t1_where_every_way_leads_to_a_replica_not_every_call_connects() {
     for _ in 0..300 {
         assert_eq!(store.check().await.unwrap_err().code.as_deref(), Some("READONLY"));
     }
-    // One for the second question itself, and one each half second.
+    // One connection for the repeated call itself, and one every half second.
     let allowed = 3 + u64::try_from(began.elapsed().as_millis()).unwrap() / 500;
     assert!(connections() - before <= allowed, "{} connections", connections() - before);
 }

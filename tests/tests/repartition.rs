@@ -1,5 +1,5 @@
-//! Another number of partitions comes into force only when nobody lives with the old one and its queues are empty; until
-//! then whoever has it touches nothing, says why, and takes over by itself afterwards.
+//! A new number of partitions takes effect only when no process uses the old one and the old queues are empty. Until
+//! then a process with the new number touches no queue, says why, and takes over by itself afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its figures are for people")]
@@ -18,7 +18,7 @@ use tests::servers::{RabbitMqServer, Release};
 use tokio::time::{Instant, sleep, timeout};
 
 const CUSTOMERS: u16 = 20;
-/// A change takes its 3 s of silence, and busy machines longer.
+/// The longest wait for a change. A change needs 3 s without any use of the old number, and longer on a busy machine.
 const CHANGES_WITHIN: Duration = Duration::from_secs(60);
 
 async fn server(release: Release) -> Arc<RabbitMqServer> {
@@ -43,7 +43,7 @@ async fn is_up(broker: &RabbitMq) {
     }
 }
 
-/// Returns once `broker` is refused because of something that contains `why`.
+/// Returns once `broker` is refused with a reason that contains `why`.
 async fn is_refused(broker: &RabbitMq, why: &str) {
     let mut last = String::new();
     let refused = async {
@@ -66,7 +66,7 @@ async fn publish(broker: &RabbitMq, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// What came, by conversation.
+/// The numbers of the texts that came, by conversation.
 #[derive(Default)]
 struct Arrived(BTreeMap<String, Vec<u32>>);
 
@@ -82,7 +82,7 @@ impl Arrived {
         }
     }
 
-    /// Checks that all 12 texts of each conversation came once and in order; number 6 is only customer 1's.
+    /// Asserts that all 12 texts of each conversation came once and in order. Only customer 1 has number 6.
     fn in_order(self) {
         for (key, numbers) in self.0 {
             let is_parked = key == text_from(1, 0, "").key().to_hex();
@@ -92,15 +92,16 @@ impl Arrived {
     }
 }
 
-/// What lies in the old partitions or is parked keeps `eight` away until processes with the old number have finished it.
+/// Messages in the old partitions and parked messages keep `eight` waiting until processes with the old number have
+/// handled them.
 async fn drained_by_the_old_number(server: &RabbitMqServer, eight: &RabbitMq, arrived: &mut Arrived) {
-    // Nobody is left, but the messages are.
+    // No process with the old number is left, but its messages are.
     is_refused(eight, "inbound").await;
     let four = broker(server, 4);
     is_up(&four).await;
     let mut subscription = four.subscribe(Stage::Inbound, 4);
     arrived.take(&mut subscription, usize::from(CUSTOMERS) * 7 / 2).await;
-    // One that is parked comes back to its old partition.
+    // A parked message returns to its old partition.
     let parked = text_from(1, 6, "6");
     let delayed = Destination::Delayed(Stage::Inbound, Duration::from_secs(30));
     four.publish(&[Outgoing::new(delayed, &parked)]).await.unwrap();
@@ -171,7 +172,8 @@ async fn g4_the_number_changes_on_a_newer_rabbitmq_too() {
     }
 }
 
-/// Processes with three numbers come and go at once: whoever may publish has company of its own number only.
+/// Processes with three numbers come and go at once. While a process may publish, all others that may have the same
+/// number.
 async fn g4_two_numbers_never_rule_on(release: Release) {
     let server = server(release).await;
     let ruling: Arc<Mutex<Vec<u16>>> = Arc::default();
@@ -184,7 +186,7 @@ async fn g4_two_numbers_never_rule_on(release: Release) {
             while Instant::now() < until {
                 let number = [2, 3, 5][usize::try_from(process + times).unwrap() % 3];
                 let broker = broker(&server, number);
-                // Some give up waiting, so that the others get through at different moments.
+                // Some processes give up waiting, so that the others get through at different moments.
                 let patience = Duration::from_millis(6_000 + 700 * process);
                 if timeout(patience, is_up(&broker)).await.is_ok() {
                     let others = {
@@ -233,7 +235,7 @@ async fn a_process_with_another_number_is_misconfigured_not_away() {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
-/// The channels of those who consume the inbound partitions.
+/// The channels that consume the inbound partitions.
 async fn consuming_channels(server: &Arc<RabbitMqServer>) -> BTreeSet<String> {
     let server = Arc::clone(server);
     let ask = move || server.ctl(&["list_consumers", "--no-table-headers", "queue_name", "channel_pid"]);
@@ -242,7 +244,7 @@ async fn consuming_channels(server: &Arc<RabbitMqServer>) -> BTreeSet<String> {
     inbound.filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
-/// As when an operator deletes the queue that says which number is in force.
+/// For example, an operator deletes the queue that records the number of partitions.
 #[tokio::test(flavor = "multi_thread")]
 async fn g4_who_loses_the_place_among_those_of_a_number_stops_consuming_and_takes_it_again() {
     let server = server(Release::Usual).await;
@@ -271,7 +273,8 @@ async fn g4_who_loses_the_place_among_those_of_a_number_stops_consuming_and_take
     subscription.close().await;
 }
 
-/// An installation that never chose its number keeps it when a release changes the default, and follows one that chooses.
+/// An installation that never chose its number keeps it when a release changes the default, and follows a process that
+/// chooses one.
 #[tokio::test(flavor = "multi_thread")]
 async fn g4_the_number_in_force_wins_over_another_default_and_not_over_a_chosen_one() {
     let server = server(Release::Usual).await;
@@ -283,7 +286,7 @@ async fn g4_the_number_in_force_wins_over_another_default_and_not_over_a_chosen_
         (RabbitMq::new(vec![server.url().into()], topology.clone()), topology)
     };
     let (unchosen, topology) = by_default();
-    // The first message already, which is given to it before there is a connection.
+    // This is true from the first message on, which the broker gets before it has a connection.
     let first = Outgoing::new(Destination::Work(Stage::Inbound), &text_from(0, 0, "0"));
     while let Err(failure) = unchosen.publish(std::slice::from_ref(&first)).await {
         assert!(failure.kind.is_retryable(), "{failure}");
@@ -302,7 +305,7 @@ async fn g4_the_number_in_force_wins_over_another_default_and_not_over_a_chosen_
     };
     assert_eq!(queues().await, 4);
 
-    // Another number that was chosen waits until it is free, and is followed then.
+    // Another chosen number waits until the old one is not used any more, and is then followed.
     let eight = broker(&server, 8);
     is_refused(&eight, "broker.partitions is 8 here but 4 is in force").await;
     drop(unchosen);

@@ -1,5 +1,5 @@
-//! Workers and senders are stopped and started again and again under traffic, as in an upgrade: nothing is lost, repeated
-//! or reordered.
+//! Workers and senders are stopped and started again and again under traffic, as in an upgrade. No text is lost,
+//! repeated or reordered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tests::traffic::Traffic;
 
 const TRAFFIC: Traffic = Traffic { conversations: 10, turns: 40, gap: Duration::from_millis(40) };
 
-/// RabbitMQ counts what is given back as delivered, and takes a message delivered 20 times for poison.
+/// The number of restarts. It is below 20, because RabbitMQ counts a message that is given back as delivered, and takes
+/// a message delivered 20 times for poison.
 const RESTARTS: usize = 12;
 
 async fn roles_come_and_go(backend: Backend) {
@@ -19,7 +20,7 @@ async fn roles_come_and_go(backend: Backend) {
     let texting = tokio::spawn(TRAFFIC.text(&house));
     let (mut running, mut restarts) = (Vec::new(), 0);
     while restarts < RESTARTS {
-        // Now the old ones go before the new ones come, now the other way round.
+        // In one round the old ones stop before the new ones start; in the next it is the other way round.
         let leaving = std::mem::take(&mut running);
         let (before, after) = if restarts % 2 == 0 { (leaving, Vec::new()) } else { (Vec::new(), leaving) };
         before.iter().for_each(Shutdown::start);

@@ -1,4 +1,4 @@
-//! The one loop that settles, with handlers made for each test: order, retries, dead letters, panics, shutdown.
+//! The run loop that settles messages, with a handler for each test: order, retries, dead letters, panics, shutdown.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::{Broker, Depths, Destination, Outgoing, Reason, Stage};
+use broker::{Broker, Depths, Destination, Outgoing, Reason, ReasonName, Stage};
 use embedded::EmbeddedBroker;
 use embedded::{Database, EmbeddedStore};
 use message::clock::Clock;
@@ -17,21 +17,21 @@ use store::{Commit, Key, Record, Store, Write};
 use tests::samples::text_from;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use work::{Decision, Handler, Held, Outcome, Progress, RunOptions, Stay};
+use work::{Decision, Handler, Held, LaneState, Outcome, Progress, RunOptions};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Decides about a message that was seen so many times before.
+/// Decides about a message; the number says how often the handler has seen it before.
 type Decide = dyn Fn(&Envelope, usize) -> Decision + Send + Sync;
 
-/// Decides with a function and remembers what it saw.
+/// A handler that decides with a function and records the messages it saw.
 struct Recorder {
     seen: Mutex<Vec<(Envelope, usize)>>,
     decide: Box<Decide>,
-    /// Each message needs a permit to go on.
+    /// Each message needs a permit before it is decided.
     gate: Semaphore,
     window: Duration,
-    stays: Mutex<Vec<Stay>>,
+    stays: Mutex<Vec<LaneState>>,
 }
 
 #[async_trait]
@@ -47,7 +47,7 @@ impl Handler for Recorder {
         (self.decide)(envelope, before)
     }
 
-    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
+    async fn handle_in_lane(&self, envelope: &mut Envelope, stay: LaneState) -> Decision {
         self.stays.lock().unwrap().push(stay);
         self.handle(envelope).await
     }
@@ -162,7 +162,7 @@ async fn effects_are_published_and_unreadable_and_refused_messages_become_dead_l
             let effect = Outgoing::new(Destination::Work(Stage::Outbound), envelope);
             Decision::done(Outcome::Answered).publishing(vec![effect])
         }
-        _ => Decision::dead_letter(Reason::new("refused", "it is a test")),
+        _ => Decision::dead_letter(Reason::new(ReasonName::Permanent, "it is a test")),
     });
     publish(&broker, &[text_from(1, 1, "forward"), text_from(1, 2, "refuse")]).await;
     let garbage = Outgoing {
@@ -288,7 +288,7 @@ async fn a_message_that_rests_holds_no_slot_keeps_its_place_and_knows_how_long_i
         ("rests", 0 | 1) => Decision::rest(pause),
         _ => Decision::done(Outcome::Answered),
     });
-    // More of them than slots: eight.
+    // More resting messages than the eight slots.
     let resting: Vec<_> = (0..20).map(|customer| text_from(customer, 1, "rests")).collect();
     publish(&broker, &resting).await;
     publish(&broker, &[text_from(0, 2, "follows"), text_from(30, 1, "beside")]).await;
@@ -375,7 +375,7 @@ async fn what_is_held_is_bounded_in_bytes_and_number() {
     assert!((200..=256).contains(&most_held.0), "{most_held:?}");
 }
 
-/// Counts what it is asked.
+/// A store that counts its commits, and fails as `trouble` says.
 #[derive(Debug)]
 struct Counting {
     inner: EmbeddedStore,
@@ -383,11 +383,11 @@ struct Counting {
     trouble: Trouble,
 }
 
-/// What is wrong with a store.
+/// The trouble of a store.
 #[derive(Debug, PartialEq, Eq)]
 enum Trouble {
     None,
-    /// The answer to every other commit is lost, though it was made.
+    /// The answer to every other commit is lost, although the commit was made.
     LosesAnswers,
     /// The first commit panics.
     PanicsOnce,
@@ -438,7 +438,7 @@ async fn what_comes_for_the_first_time_costs_no_store_call_and_suspects_run_side
     publish(&broker, &again).await;
     let mut lost = broker.subscribe(Stage::Inbound, 1);
     lost.next().await;
-    // As when a process dies: nothing was given back in good order.
+    // The subscription is lost as when a process dies, without giving its messages back in good order.
     drop(lost);
     handler.gate.forget_permits(1_000_000);
     let (shutdown, running) = start_as(&broker, &handler, DEADLINE, options());
@@ -485,7 +485,7 @@ async fn g4_a_panic_outside_the_handler_costs_a_conversation_nothing_but_time() 
     assert_eq!(handler.texts(), ["first", "second"]);
 }
 
-/// Takes a message off the queue as a process does that dies: nothing is given back in good order.
+/// Takes a message off the queue as a dying process does, without giving it back in good order.
 async fn lost_by_a_dead_process(broker: &EmbeddedBroker) -> broker::Delivery {
     let mut lost = broker.subscribe(Stage::Inbound, 1);
     lost.next().await

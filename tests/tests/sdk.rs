@@ -1,5 +1,5 @@
-//! The official SDKs of IBM and Twilio judge the simulator, so that what Switchboard is tested against is real.
-//! They live in `target/sdk-venv`, which `scripts/sdk-venv` makes.
+//! The official SDKs of IBM and Twilio judge the simulator, so that Switchboard is tested against real behaviour.
+//! The SDKs are in `target/sdk-venv`, which `scripts/sdk-venv` makes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ async fn twilios_library_sends_through_the_simulated_twilio() {
     judge("twilio_send.py").await;
 }
 
-/// Runs a script against a fresh simulator; it exits with 0 when everything held.
+/// Runs a script against a fresh simulator. The script exits with 0 when all its assertions hold.
 async fn judge(script: &str) {
     let simulator = Simulator::start(SimulatorConfig::demo()).await.unwrap();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -33,7 +33,7 @@ async fn judge(script: &str) {
     assert!(output.status.success(), "{script} failed:\n{said}");
 }
 
-/// Beside the build of this test, wherever the target directory is.
+/// The virtual environment is next to the build of this test, wherever the target directory is.
 fn venv() -> PathBuf {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     target.parent().map(|target| target.join("sdk-venv")).unwrap()

@@ -1,5 +1,5 @@
-//! Servers are killed and restarted under running roles: nothing of ours is restarted, nothing accepted is lost, nothing
-//! is answered twice or out of order.
+//! Servers are killed and restarted under running roles. None of our processes is restarted, no accepted text is lost,
+//! and none is answered twice or out of order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// Servers of this test's own: others must not notice what happens to them.
+    /// Servers of this test alone, so that other tests do not notice their faults.
     fn start() -> Self {
         Self { rabbitmq: RabbitMqServer::start().unwrap(), redis: RedisServer::start().unwrap() }
     }
@@ -27,8 +27,8 @@ impl Servers {
     }
 }
 
-/// Texts numbers in every conversation while `break_servers` runs, then asserts that each text was accepted at its first
-/// try and answered once, in order.
+/// Texts numbers in every conversation while `break_servers` runs. Then asserts that each text was accepted at the
+/// first attempt and answered once, in order.
 async fn survives(break_servers: impl FnOnce(&Servers) + Send + 'static) {
     let servers = Arc::new(tokio::task::spawn_blocking(Servers::start).await.unwrap());
     let house = House::open(Blueprint { workers: 2, ..Blueprint::new(servers.backend()) }).await;
@@ -56,7 +56,7 @@ async fn survives(break_servers: impl FnOnce(&Servers) + Send + 'static) {
     for conversation in 0..CONVERSATIONS {
         assert_eq!(house.replies(&customer(conversation), TURNS).await, expected, "conversation {conversation}");
     }
-    // A repeated text would have had its repeated answer by the time every queue is empty.
+    // If a text had been repeated, its repeated answer would be there by the time every queue is empty.
     house.await_depths(|depths| depths.inbound + depths.outbound + depths.delayed == 0).await;
     for conversation in 0..CONVERSATIONS {
         assert_eq!(house.sent_to(&customer(conversation)).len(), TURNS, "conversation {conversation}");

@@ -1,5 +1,5 @@
-//! One partition that is sick costs its own conversations and no other: its leader stopped, its leader suspended, its
-//! queue deleted, in the middle of traffic and with a restart of each role.
+//! A sick partition affects its own conversations and no others: its leader stopped, its leader suspended, or its queue
+//! deleted, during traffic and with a restart of each role.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "its figures are for people")]
 
@@ -25,7 +25,7 @@ const CUSTOMERS: u16 = 40;
 const SICK: u16 = 3;
 const IN_TIME: Duration = Duration::from_secs(60);
 
-/// The nodes that the queue is made sick on.
+/// The nodes with the sick queue.
 enum Servers {
     One(RabbitMqServer),
     Three(RabbitMqCluster),
@@ -53,7 +53,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&servers.nodes()[0])).await.unwrap().unwrap()
 }
 
-/// What is done to a queue, and what heals it.
+/// The fault of a queue, and its cure.
 #[derive(Debug, Clone, Copy)]
 enum Sickness {
     Stopped,
@@ -83,7 +83,7 @@ impl Sickness {
     }
 }
 
-/// Notes the numbers that each customer's texts bear.
+/// A handler that records the numbers in each customer's texts.
 struct Noting(watch::Sender<BTreeMap<String, Vec<u32>>>);
 
 #[async_trait::async_trait]
@@ -135,7 +135,7 @@ fn is_sick(customer: u16) -> bool {
     text(customer, 0).key.unwrap().partition(PARTITIONS) == SICK
 }
 
-/// Texts numbers in order, each until it is confirmed, as ingress does: no call is waited for longer than 2 s.
+/// Texts numbers in order, each until it is confirmed, as ingress does. It waits for a call for 2 s at most.
 async fn texts(broker: Arc<RabbitMq>, customer: u16, stop: CancellationToken) -> u32 {
     let mut number = 0;
     while !stop.is_cancelled() {
@@ -155,7 +155,8 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Returns once every healthy conversation got `more` texts handled from now on, and says how long that took.
+    /// Returns once every healthy conversation has had `more` texts handled from now on. The result is the time that
+    /// took.
     async fn of_the_healthy_flows(&mut self, more: usize) -> Duration {
         let began = Instant::now();
         let healthy: Vec<_> = (0..CUSTOMERS)
@@ -176,8 +177,8 @@ impl Traffic {
         began.elapsed()
     }
 
-    /// Stops, and waits until everything was handled, each conversation in order. What lay in a queue when it was deleted
-    /// is lost with it.
+    /// Stops, and waits until all texts were handled, each conversation in order. Texts in a queue that is deleted are
+    /// lost with it.
     async fn ends(mut self, sickness: Sickness) {
         self.stop.cancel();
         for (customer, texting) in (0..CUSTOMERS).zip(self.texting) {
@@ -211,7 +212,7 @@ async fn start(release: Release, is_cluster: bool) -> Arc<Servers> {
     Arc::new(tokio::task::spawn_blocking(start).await.unwrap().unwrap())
 }
 
-/// Texts flow, a partition falls sick, both roles are restarted, it heals.
+/// Texts flow, a partition becomes sick, both roles are restarted, the partition heals.
 async fn costs_no_other(servers: Arc<Servers>, sickness: Sickness) {
     let queue = format!("sick.inbound.{SICK}");
     let (note, seen) = watch::channel(BTreeMap::new());
@@ -235,7 +236,7 @@ async fn costs_no_other(servers: Arc<Servers>, sickness: Sickness) {
     println!("{sickness:?}: {:?} after a restart", traffic.of_the_healthy_flows(40).await);
     if matches!(sickness, Sickness::Stopped) {
         worker.stands(&format!("7 of 8 partitions: {queue} ")).await;
-        // The worker's connection is not torn down again and again.
+        // The worker's connection is not closed again and again.
         let before = redelivered(&servers).await;
         traffic.of_the_healthy_flows(60).await;
         assert_eq!(redelivered(&servers).await, before, "connections of the consumer");
@@ -299,7 +300,8 @@ async fn is_up(broker: &RabbitMq) {
     timeout(IN_TIME, up).await.expect("it comes up");
 }
 
-/// A process that starts while the queue is sick that tells the number of partitions, and one while the probe's is.
+/// One process starts while the queue that records the number of partitions is sick, and one while the probe's queue
+/// is.
 async fn bookkeeping_is_sick(servers: Arc<Servers>) {
     is_up(&servers.broker()).await;
     for sickness in [Sickness::Stopped, Sickness::Suspended] {
@@ -311,7 +313,7 @@ async fn bookkeeping_is_sick(servers: Arc<Servers>) {
         let delivery = timeout(IN_TIME, subscription.next()).await.expect("texts come");
         delivery.settle(&[]).await.unwrap();
         sickness.ends(&servers, "sick.partitions").await;
-        // Whoever wants another number is told how many live with this one.
+        // A process with another number is told how many connections use this one.
         let urls = servers.nodes().iter().map(|node| node.url().into()).collect();
         let other = RabbitMq::new(urls, Topology::new("sick", PARTITIONS + 1));
         let have_places = async {

@@ -1,4 +1,4 @@
-//! The simulator refuses what the real services refuse, and fails the way it is told to; asked over plain HTTP.
+//! The simulator refuses what the real services refuse, and fails as ordered. All tests call it over plain HTTP.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use simulator::{Simulator, SimulatorConfig};
 
-/// Longer than anything here takes on a busy machine.
+/// The longest wait of a test, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 const OURS: &str = "+12125550100";
 const OURS_INTELEPEER: &str = "+12125550199";
@@ -41,7 +41,7 @@ fn twilio_url(simulator: &Simulator, rest: &str) -> String {
     format!("{}/2010-04-01/Accounts/{}/{rest}", simulator.url(), SimulatorConfig::demo().twilio.account_sid)
 }
 
-/// The call with the demo account's credentials.
+/// Adds the credentials of the demo account to the call.
 fn signed_in(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
     let account = SimulatorConfig::demo().twilio;
     request.basic_auth(&account.account_sid, Some(account.auth_token.expose_secret()))

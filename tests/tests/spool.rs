@@ -1,5 +1,5 @@
-//! G1 through the front door: while RabbitMQ is away, blocked or full, texts are accepted, wait on disk, and are answered
-//! once and in order when it takes messages again.
+//! G1 through the front door: while RabbitMQ is away, blocked or full, texts are accepted and wait on disk. They are
+//! answered once and in order when it accepts messages again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tests::servers::{RabbitMqServer, shared_redis_url};
 
 const CUSTOMER: &str = "+13035550190";
 
-/// A RabbitMQ of the test's own, and a house on it that answers each text with itself.
+/// A RabbitMQ of the test's own, and a house on it that echoes each text.
 async fn house_on(change: impl FnOnce(&mut Blueprint)) -> (Arc<RabbitMqServer>, House) {
     let server = tokio::task::spawn_blocking(RabbitMqServer::start).await.unwrap().unwrap();
     let backend = Backend::Servers { amqp: vec![server.url().to_owned()], redis: shared_redis_url().to_owned() };
@@ -28,7 +28,7 @@ async fn blocking(server: &Arc<RabbitMqServer>, work: impl FnOnce(&RabbitMqServe
     tokio::task::spawn_blocking(move || work(&server)).await.unwrap();
 }
 
-/// Texts the numbers of `range` and returns what was sent.
+/// Texts the numbers of `range`. Returns the texts.
 async fn text_numbers(house: &House, range: std::ops::Range<usize>) -> Vec<String> {
     let texts: Vec<String> = range.map(|number| number.to_string()).collect();
     for text in &texts {
@@ -88,7 +88,7 @@ async fn g1_many_conversations_text_through_an_outage_and_none_loses_or_reorders
         let (house, server, customer) = (&house, &server, customer(conversation));
         async move {
             for text in 0..TEXTS {
-                // The node goes and comes while everybody texts, in the middle of a conversation.
+                // The node goes down and comes back while all customers text, in the middle of a conversation.
                 match (conversation, text) {
                     (0, 3) => blocking(server, |server| server.kill().unwrap()).await,
                     (0, 9) => blocking(server, |server| server.start_again().unwrap()).await,
@@ -119,7 +119,7 @@ async fn g1_texts_are_accepted_while_rabbitmq_is_blocked_or_its_queue_is_full() 
 
     let full = ["set_policy", "--apply-to", "queues", "full", r"\.inbound\.", r#"{"max-length": 1}"#];
     blocking(&server, move |server| drop(server.ctl(&full).unwrap())).await;
-    // A policy takes a moment to reach its queues.
+    // A policy takes a moment to reach the queues.
     while ready(&house).await.1["checks"]["spool"] == "ok" {
         let number = texts.len();
         texts.extend(text_numbers(&house, number..number + 1).await);

@@ -1,4 +1,4 @@
-//! Every signature vector, made with Twilio's own libraries, judged through the public front door of the provider.
+//! Every signature vector, made with Twilio's own libraries, is judged through the provider's public front door.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and so may what it is made of")]
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-/// A request as the vector describes it, to be spoiled by a test before it is judged.
+/// A request as the vector describes it. A test may spoil it before it is judged.
 #[derive(Clone)]
 struct Case {
     tokens: Vec<String>,
@@ -136,7 +136,7 @@ fn every_vector_is_judged_as_twilios_libraries_judge_it() {
 fn every_valid_vector_is_refused_once_anything_signed_is_changed() {
     for vector in vectors().iter().filter(|vector| vector.expect_valid) {
         let case = Case::of(vector);
-        // One that has no body has nothing to be taken away, and gets some.
+        // A request without a body gets one, because there is none to remove.
         let with_body =
             |body: &[u8]| case.but(|c| c.body = if c.body.is_empty() { b"x".to_vec() } else { body.to_vec() });
         let body_changed = [

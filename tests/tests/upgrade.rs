@@ -1,5 +1,5 @@
-//! What an older release left in the queues is read by this one. The fixtures stay as they are for ever: a change of the
-//! envelope that they do not survive needs a new schema, and a folder of its own.
+//! This release reads the messages that an older release left in the queues. The fixtures never change: a change of the
+//! envelope that they do not survive needs a new schema, with a folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -67,7 +67,7 @@ fn unread() -> Body {
     })
 }
 
-/// What each fixture of schema 1 says.
+/// The envelope of each fixture of schema 1.
 fn expected(name: &str) -> Envelope {
     use FailureKind::{Misconfigured, Permanent, Throttled, Transient, Unknown};
     let refused = attempt(Transient, None, "no connection");
@@ -115,7 +115,7 @@ fn expected(name: &str) -> Envelope {
     Envelope { replays, conversation, ..envelope(attempts, body) }
 }
 
-/// The text that caused it was replayed, then the part itself.
+/// First the text that caused the part was replayed, then the part itself.
 fn replays() -> Vec<Replay> {
     let replay = |at: &str, by: &str, reason: &str, attempts_before, inherited| Replay {
         at: at.parse().unwrap(),
@@ -150,7 +150,7 @@ fn g2_every_envelope_of_a_past_schema_is_read_and_written_again() {
     }
 }
 
-/// Sessions, ledgers and pauses lie under these keys.
+/// The keys of sessions, ledgers and pauses stay the same.
 #[test]
 fn g2_c15_a_conversation_has_the_key_that_past_releases_gave_it() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keys/v1.json");

@@ -1,7 +1,7 @@
 //! What an assistant's answer costs on its way to parts: JSON, items, rendering, cutting; and what a choice costs.
 //!
-//! Reading and rendering are the worker's own, so their files are compiled in here too: nobody else needs them, and a
-//! benchmark is no reason to make them public.
+//! Reading and rendering are the worker's own, so their files are compiled in here too: no other crate needs them, and
+//! a benchmark is no reason to make them public.
 #![allow(clippy::unwrap_used, reason = "a benchmark whose input is wrong has nothing to measure")]
 
 use std::hint::black_box;

@@ -16,7 +16,7 @@ use config::Config;
 use integration::LONGEST_TURN;
 use message::failure::Failure;
 use message::shutdown::Shutdown;
-use store::PatientStore;
+use store::RetryingStore;
 use work::Ports;
 use work::RunOptions;
 
@@ -27,14 +27,14 @@ use crate::turn::TurnHandler;
 /// Takes turns and records receipts until `shutdown`.
 ///
 /// # Errors
-/// When an assistant cannot be set up from its settings; servers that are away are waited for.
+/// When an assistant cannot be set up from its settings. An unreachable server is no error: it is waited for.
 pub async fn run(config: &Config, ports: Ports, shutdown: Shutdown) -> Result<(), Failure> {
     let assistants = config
         .integrations
         .iter()
         .map(|one| Ok((one.id.clone(), assistant::open(&one.assistant)?)))
         .collect::<Result<_, Failure>>()?;
-    let store = PatientStore::new(ports.store.clone(), shutdown.clone());
+    let store = RetryingStore::new(ports.store.clone(), shutdown.clone());
     let turns = TurnHandler {
         integrations: config.integrations.clone(),
         assistants,

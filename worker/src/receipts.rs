@@ -4,31 +4,32 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::Reason;
+use broker::{Reason, ReasonName};
 use integration::Integrations;
 use message::clock::{Clock, Timestamp};
 use message::{Body, Envelope, MessageId, Receipt, ReceiptState};
 use providers::{OPTED_OUT, receipt_class};
 use serde::{Deserialize, Serialize};
 use store::send_proof;
-use store::{Expect, Halt, Key, PatientStore, Record, Write, Written};
+use store::{CommitOutcome, Expect, Interrupted, Key, Record, RetryingStore, Write};
 use work::{Decision, Handler, Outcome};
 
-/// Providers report within hours; Twilio gives up on a message after at most 10 h (its longest validity period).
+/// How long a receipt's record is kept, 72 h: providers report within hours, and Twilio gives up on a message after at
+/// most 10 h (its longest validity period).
 const TTL: Duration = Duration::from_secs(72 * 3600);
-/// How often somebody else may be first before the receipt is parked.
+/// How often another worker may change the record first before the receipt is parked.
 const MAX_CONFLICTS: u32 = 8;
-/// How long it is parked then.
+/// How long the receipt is parked then, 5 s.
 const CONTENTION_DELAY: Duration = Duration::from_secs(5);
 
 /// Records receipts.
 pub(crate) struct ReceiptHandler {
     integrations: Integrations,
-    store: PatientStore,
+    store: RetryingStore,
     clock: Clock,
 }
 
-/// What receipts said of a text so far: each adds what the others did not know.
+/// What the receipts of a text have told so far: each adds what the others did not tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     schema: u16,
@@ -40,11 +41,11 @@ struct State {
 
 impl ReceiptHandler {
     /// Records the receipts of `integrations` in `store`.
-    pub(crate) fn new(integrations: Integrations, store: PatientStore, clock: Clock) -> Self {
+    pub(crate) fn new(integrations: Integrations, store: RetryingStore, clock: Clock) -> Self {
         Self { integrations, store, clock }
     }
 
-    async fn record(&self, envelope: &Envelope, receipt: &Receipt) -> Result<Decision, Halt> {
+    async fn record(&self, envelope: &Envelope, receipt: &Receipt) -> Result<Decision, Interrupted> {
         let key = key(envelope, receipt);
         for _ in 0..MAX_CONFLICTS {
             let [record] = self.store.get([key.clone()]).await?;
@@ -57,7 +58,7 @@ impl ReceiptHandler {
             let value = serde_json::to_vec(&state).unwrap_or_default();
             let mut writes = vec![Write::put(key.clone(), Expect::unchanged(record.as_ref()), value, TTL)];
             writes.extend(receipt.part.map(|part| send_proof::write(part, &receipt.provider_message_id)));
-            if self.store.commit(&writes).await? == Written::Applied {
+            if self.store.commit(&writes).await? == CommitOutcome::Applied {
                 metrics::counter!("switchboard_receipts_total", "state" => name(receipt.state)).increment(1);
                 self.tell_failure(envelope, known.as_ref(), &state);
                 return Ok(Decision::done(Outcome::Recorded));
@@ -66,7 +67,7 @@ impl ReceiptHandler {
         Ok(Decision::retry_after(CONTENTION_DELAY))
     }
 
-    /// Counts and logs that a text that the provider had accepted did not arrive, and again when the reason comes later.
+    /// Counts and logs that a text that the provider had accepted did not arrive, and again when the code comes later.
     fn tell_failure(&self, envelope: &Envelope, known: Option<&State>, state: &State) {
         let failed = |state: &State| (state.state == ReceiptState::Failed).then(|| state.code.clone());
         let Some(code) = failed(state).filter(|code| known.and_then(failed).as_ref() != Some(code)) else { return };
@@ -85,10 +86,10 @@ impl ReceiptHandler {
     }
 }
 
-/// Where the state of the text that `receipt` speaks of is kept. Its ends play no part: they may differ from one receipt
-/// to the next.
+/// The key of the state of the text that `receipt` reports on. The two numbers are no part of it: they may differ from
+/// one receipt to the next.
 fn key(envelope: &Envelope, receipt: &Receipt) -> Key {
-    // The derived id has a bounded length; the provider's has whatever it likes.
+    // The derived id has a bounded length; the provider's may have any length.
     let id = MessageId::of_provider(&envelope.integration, &receipt.provider_message_id);
     let scope = receipt.part.map_or_else(|| format!("text/{id}"), send_proof::scope);
     Key::new(scope, format!("receipt/{id}"))
@@ -125,7 +126,7 @@ fn name(state: ReceiptState) -> &'static str {
 impl Handler for ReceiptHandler {
     async fn handle(&self, envelope: &mut Envelope) -> Decision {
         let Body::Receipt(receipt) = &envelope.body else {
-            return Decision::dead_letter(Reason::new("misrouted", "not a receipt"));
+            return Decision::dead_letter(Reason::new(ReasonName::Misrouted, "not a receipt"));
         };
         self.record(envelope, receipt).await.unwrap_or_else(Decision::from)
     }
@@ -146,7 +147,7 @@ mod tests {
     fn handler() -> ReceiptHandler {
         let store = Arc::new(EmbeddedStore::new(Database::in_memory().unwrap(), Clock::system()));
         let integrations = Integrations::default();
-        ReceiptHandler::new(integrations, PatientStore::new(store, Shutdown::new(Duration::ZERO)), Clock::system())
+        ReceiptHandler::new(integrations, RetryingStore::new(store, Shutdown::new(Duration::ZERO)), Clock::system())
     }
 
     fn receipt(of: &str, state: ReceiptState) -> Envelope {
@@ -240,7 +241,7 @@ mod tests {
         let inbound = serde_json::json!({ "type": "inbound", "provider_message_id": "SM1", "text": "x" });
         stray.body = serde_json::from_value(inbound).unwrap();
         let decision = handler().handle(&mut stray).await;
-        assert!(matches!(decision.settlement, Settlement::DeadLetter(reason) if reason.name == "misrouted"));
+        assert!(matches!(decision.settlement, Settlement::DeadLetter(reason) if reason.name.as_str() == "misrouted"));
     }
 
     fn any_receipt() -> impl Strategy<Value = Receipt> {

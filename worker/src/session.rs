@@ -22,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) last_activity: Timestamp,
     /// The list the customer may choose from.
     pub(crate) list: Option<OpenList>,
-    /// The assistant's own; null before its first answer.
+    /// The assistant's own state; null before its first answer.
     assistant: State,
 }
 
@@ -50,7 +50,7 @@ impl Session {
         Key::new(envelope.key().to_hex(), "session")
     }
 
-    /// Reads a record; `None` when it was written by a release this one cannot follow: the session then starts anew.
+    /// Reads a record; `None` when this release cannot read what another release wrote: the session then starts anew.
     pub(crate) fn read(record: &Record) -> Option<Self> {
         let session: Option<Self> = serde_json::from_slice(&record.value).ok().filter(|s: &Self| s.schema <= SCHEMA);
         if session.is_none() {

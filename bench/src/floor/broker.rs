@@ -18,39 +18,39 @@ use crate::pace::{Arrivals, Pace};
 use crate::queues::PARTITIONS;
 use crate::usage;
 
-/// As many as Switchboard has unconfirmed at a time, at most.
+/// The most messages that Switchboard has unconfirmed at a time.
 pub(crate) const WINDOW: u32 = 100;
 
-/// How many messages each queue gets before the time runs.
+/// The number of messages that each queue gets before the measurement starts.
 const WARM_UP: u32 = 10;
 
-/// What to publish, and how.
+/// The parameters of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The server.
     pub(crate) amqp_url: String,
-    /// Whose queues.
+    /// The prefix of the queues' names.
     pub(crate) prefix: String,
     /// An envelope's bytes.
     pub(crate) payload: String,
-    /// How many may be unconfirmed at a time.
+    /// The most messages that are unconfirmed at a time.
     pub(crate) window: u32,
     /// When messages are published.
     pub(crate) pace: Pace,
-    /// For how long.
+    /// The length of the run in seconds.
     pub(crate) seconds: f64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Confirmed messages a second.
     pub(crate) rate_per_s: f64,
-    /// How many those were.
+    /// The number of confirmed messages.
     pub(crate) count: u64,
     /// From the scheduled instant to the confirm.
     pub(crate) latency: Percentiles,
-    /// What the program itself used, the beginning included.
+    /// CPU seconds of the program itself, including its start.
     pub(crate) cpu_s: f64,
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     for partition in (0..PARTITIONS).cycle() {
         let Some(scheduled) = arrivals.next().await else { break };
         let permit = Arc::clone(&window).acquire_owned().await?;
-        // Without a schedule it counts from when it may go.
+        // Without a schedule the latency counts from when the window has room.
         let due = if matches!(order.pace, Pace::Saturating) { Instant::now() } else { scheduled };
         let confirm = publish(&channel, &exchange, partition, order.payload.as_bytes(), properties()).await?;
         confirming.spawn(confirmed(confirm, due, permit));
@@ -89,7 +89,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     Ok(Outcome { rate_per_s, count, latency, cpu_s })
 }
 
-/// Publishes a little to each queue: ours has a connection that is not fresh either.
+/// Publishes a few messages to each queue, because Switchboard's connection is not fresh either when it is measured.
 async fn warm_up(channel: &Channel, exchange: &str, payload: &[u8]) -> anyhow::Result<()> {
     for _ in 0..WARM_UP {
         let mut confirms = Vec::new();
@@ -117,7 +117,7 @@ pub(crate) async fn publish(
     sent.await.context("cannot publish")
 }
 
-/// The properties that Switchboard's messages have: persistent, with a name and a trace.
+/// The properties of Switchboard's messages: persistent, with a message id and a trace.
 pub(crate) fn properties() -> BasicProperties {
     let mut headers = FieldTable::default();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

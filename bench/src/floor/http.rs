@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 pub(crate) async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?);
-    // As ours does, else small answers wait for more.
+    // As in Switchboard. With Nagle's algorithm, small answers would be held back.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let router = Router::new().route("/webhooks/{integration}/messages", post(read));
     axum::serve(listener, router).await?;

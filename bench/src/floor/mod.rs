@@ -1,4 +1,4 @@
-//! Floors: the same work, done bare. What Switchboard needs beyond them is its own doing.
+//! Floors: the same work as Switchboard's, done bare. The difference to a floor is the cost of Switchboard's own code.
 
 pub(crate) mod broker;
 pub(crate) mod http;

@@ -1,5 +1,5 @@
 //! The pipeline's floor: one bare program that moves the same bytes over the same two hops of quorum queues, with
-//! confirms and acknowledgements, and asks Redis as often as ours does.
+//! confirms and acknowledgements. It makes as many Redis calls for each text as Switchboard does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,51 +24,51 @@ use crate::pace::{Arrivals, Pace};
 use crate::queues::PARTITIONS;
 use crate::usage;
 
-/// As many as a worker or sender with default settings takes of a partition.
+/// The prefetch of a worker or sender with default settings, for each partition.
 const PREFETCH: u16 = 32;
-/// Records live for so long, as ours.
+/// The lifetime of a record in ms: 72 h, as in Switchboard.
 const TTL_MS: i64 = 72 * 3_600_000;
 
-/// What to move, and how.
+/// The parameters of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// RabbitMQ.
     pub(crate) amqp_url: String,
     /// Redis.
     pub(crate) redis_url: String,
-    /// Whose queues, and how records' keys begin.
+    /// The prefix of the queues' names and of the records' keys.
     pub(crate) prefix: String,
-    /// What travels on the first hop.
+    /// The payload on the first hop.
     pub(crate) inbound: String,
-    /// What travels on the second hop, and is written to Redis.
+    /// The payload on the second hop, which is also written to Redis.
     pub(crate) outbound: String,
-    /// Questions to Redis for each text: the first on the first hop, the others on the second.
+    /// Reads from Redis for each text: the first on the first hop, the others on the second.
     pub(crate) reads: u32,
-    /// Writes to Redis for each text: the first on the first hop, the last when the text has arrived.
+    /// Writes to Redis for each text: the first on the first hop, the last after the text has arrived.
     pub(crate) writes: u32,
     /// When texts begin.
     pub(crate) pace: Pace,
-    /// For how long.
+    /// The length of the run in seconds.
     pub(crate) seconds: f64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Texts that came through, a second.
+    /// Texts a second that came through.
     pub(crate) rate_per_s: f64,
-    /// How many in all.
+    /// The number of texts in all.
     pub(crate) texts: u64,
-    /// From the scheduled instant to where ours calls the provider.
+    /// From the scheduled instant to the point at which Switchboard calls the provider.
     pub(crate) latency: Percentiles,
-    /// What the program itself used.
+    /// CPU seconds of the program itself.
     pub(crate) cpu_s: f64,
 }
 
-/// Does as `order` says.
+/// Runs the floor as `order` says.
 ///
 /// # Errors
-/// When a server refuses something.
+/// When a server refuses a call.
 pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let topology = Topology::new(&order.prefix, PARTITIONS);
     let redis = redis::Client::open(order.redis_url.as_str())?;
@@ -78,7 +78,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
         [redis.get_multiplexed_async_connection().await?, redis.get_multiplexed_async_connection().await?];
     let (inbound_connection, inbound) = consume(&order.amqp_url, &topology, Stage::Inbound).await?;
     let (outbound_connection, outbound) = consume(&order.amqp_url, &topology, Stage::Outbound).await?;
-    // Everything is open: only now the time runs.
+    // The clock starts only now that all connections are open.
     let (began, meter) = (Instant::now(), Meter::start(order.seconds)?);
     let arrivals = Arrivals::start(order.pace, order.seconds);
     let hop = Arc::new(Hop { order, first, second, worker, sender, began, meter, arrivals });
@@ -87,8 +87,8 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     working.spawn(work(Arc::clone(&hop), inbound, Hop::answer, moved.clone()));
     working.spawn(work(Arc::clone(&hop), outbound, Hop::send, moved));
     let accepted = accept_all(&hop).await?;
-    // Off both hops: what is not acknowledged would come again in the next run. Closing waits for RabbitMQ's answer, and so
-    // for the last acknowledgements to have arrived there.
+    // Both hops must be empty: a message without an acknowledgement would come again in the next run. Closing waits for
+    // RabbitMQ's answer, so the last acknowledgements have arrived by then.
     all_moved(2 * accepted, arrived, working).await?;
     for connection in [inbound_connection, outbound_connection] {
         connection.close(200, "done".into()).await?;
@@ -98,7 +98,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     Ok(Outcome { rate_per_s, texts, latency, cpu_s: usage::cpu_s(std::process::id())? })
 }
 
-/// Publishes texts as they arrive, and returns how many once all are confirmed.
+/// Publishes texts as they become due. Returns their number once all are confirmed.
 async fn accept_all(hop: &Arc<Hop>) -> anyhow::Result<u64> {
     let mut accepting = JoinSet::new();
     let mut accepted: u64 = 0;
@@ -117,7 +117,7 @@ async fn accept_all(hop: &Arc<Hop>) -> anyhow::Result<u64> {
     Ok(accepted)
 }
 
-/// Returns once so many messages have left their hop.
+/// Returns once `count` messages have left their hop.
 async fn all_moved(
     count: u64,
     mut arrived: mpsc::UnboundedReceiver<()>,
@@ -137,7 +137,7 @@ struct Sender {
     channel: Channel,
     exchange: String,
     window: Semaphore,
-    /// lapin counts a message and sends it in two steps.
+    /// Held while a message is sent: lapin counts a message and sends it in two steps.
     turn: Mutex<()>,
     _connection: Connection,
 }
@@ -151,7 +151,7 @@ impl Sender {
         Ok(Self { channel, exchange, window, turn, _connection: connection })
     }
 
-    /// Publishes, and returns once that is confirmed. `due` travels along, as the message's name.
+    /// Publishes a message and returns once it is confirmed. `due` travels along as the message id.
     async fn publish(&self, partition: u16, payload: &str, due: &str) -> anyhow::Result<()> {
         let _permit = self.window.acquire().await?;
         let turn = self.turn.lock().await;
@@ -192,7 +192,7 @@ impl Hop {
 
     async fn send(self: Arc<Self>, delivery: Delivery, name: String) -> anyhow::Result<()> {
         let mut redis = self.sender.clone();
-        // At once, as ours.
+        // All reads run at once, as in Switchboard.
         try_join_all((1..self.order.reads).map(|_| self.read(self.sender.clone(), &name))).await?;
         for _ in 2..self.order.writes {
             self.write(&mut redis, &name).await?;
@@ -225,7 +225,7 @@ impl Hop {
     }
 }
 
-/// Consumes all partitions of `stage` on a connection of its own.
+/// Consumes all partitions of `stage` on a separate connection.
 async fn consume(amqp_url: &str, topology: &Topology, stage: Stage) -> anyhow::Result<(Connection, Vec<Consumer>)> {
     let connection = Connection::connect(amqp_url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -239,7 +239,7 @@ async fn consume(amqp_url: &str, topology: &Topology, stage: Stage) -> anyhow::R
     Ok((connection, consumers))
 }
 
-/// Hands every delivery to `step`, each in a task of its own, and tells of those that are done.
+/// Runs `step` on every delivery, each in its own task, and reports each one that is done.
 async fn work<Step, Working>(
     hop: Arc<Hop>,
     consumers: Vec<Consumer>,

@@ -1,5 +1,5 @@
-//! The floor of the embedded backend: bare synced commits of SQLite. One thread writes; it takes whatever rows wait, as
-//! many as Switchboard's writer would, and commits them together.
+//! The floor of the embedded backend: bare synced commits of SQLite. One thread takes the rows that wait, at most as
+//! many as Switchboard's writer takes, and commits them together.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,34 +15,34 @@ use crate::latency::Percentiles;
 use crate::meter::Meter;
 use crate::pace::{Arrivals, Pace};
 
-/// As many jobs share a commit of Switchboard's writer at most.
+/// The most jobs that share one commit in Switchboard's writer.
 const MOST_TOGETHER: usize = 256;
 
-/// What to commit, and how.
+/// The parameters of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Where the file is made.
+    /// The directory in which the file is made.
     pub(crate) directory: PathBuf,
-    /// How long a row is.
+    /// The length of a row in bytes.
     pub(crate) row_bytes: usize,
-    /// How many commits a text waits for, one after the other, until it is through.
+    /// The number of commits that a text waits for, one after the other, before it counts as through.
     pub(crate) commits: u32,
-    /// How many follow before it makes room for another.
+    /// The number of commits that follow before the text's task ends.
     pub(crate) commits_after: u32,
     /// When texts begin.
     pub(crate) pace: Pace,
-    /// For how long.
+    /// The length of the run in seconds.
     pub(crate) seconds: f64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Texts that came through, a second.
+    /// Texts a second that came through.
     pub(crate) rate_per_s: f64,
-    /// From the scheduled instant until it was through.
+    /// From the scheduled instant until the text is through.
     pub(crate) latency: Percentiles,
-    /// Rows that shared a commit, on average.
+    /// The average number of rows in a commit.
     pub(crate) rows_together: f64,
 }
 
@@ -95,7 +95,7 @@ async fn committed(rows: &mpsc::UnboundedSender<Row>) -> anyhow::Result<()> {
     wait.await.context("a commit failed")
 }
 
-/// Commits rows until nobody has any more, and returns how many shared a commit on average.
+/// Commits rows until all senders are gone. Returns the average number of rows in a commit.
 fn write(connection: &Connection, row: &[u8], mut waiting: mpsc::UnboundedReceiver<Row>) -> anyhow::Result<f64> {
     let (mut written, mut commits) = (0.0_f64, 0.0_f64);
     while let Some(first) = waiting.blocking_recv() {
@@ -113,7 +113,7 @@ fn write(connection: &Connection, row: &[u8], mut waiting: mpsc::UnboundedReceiv
         connection.prepare_cached("COMMIT")?.execute([])?;
         commits += 1.0;
         for done in together {
-            // Who no longer waits needs no answer.
+            // A text's task that has ended needs no answer.
             done.send(()).ok();
         }
     }

@@ -19,7 +19,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// When the address refuses the connection.
     pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("nobody listens on {address}"))?;
         stream.set_nodelay(true)?;
@@ -28,7 +28,7 @@ impl Connection {
         Ok(Self(sender))
     }
 
-    /// Sends `request` and returns the status of its answer, which was read to its end.
+    /// Sends `request`, reads the answer to its end, and returns its status.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -41,10 +41,10 @@ impl Connection {
     }
 }
 
-/// The status and the JSON that a GET of `path` is answered with.
+/// The status and the JSON of the answer to a GET of `path`.
 ///
 /// # Errors
-/// When nobody answers, or with something else.
+/// When there is no answer, or it is not JSON.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Value)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

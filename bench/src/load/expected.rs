@@ -1,4 +1,5 @@
-//! The texts that are on their way: each must come to the provider once, those of a customer in order.
+//! The texts that are on their way. Each must reach the provider once, and the texts of a customer must arrive in
+//! order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -20,20 +21,20 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// None yet; `arrivals` is told of each that came through.
+    /// No texts yet. `arrivals` is told of each text that comes through.
     pub(crate) fn new(meter: Meter, arrivals: Arrivals) -> Self {
         let (outstanding, unexpected) = (watch::Sender::new(0), watch::Sender::new(0));
         Self { waiting: Mutex::default(), meter, arrivals, outstanding, unexpected }
     }
 
-    /// A text of `customer`, due at `due`, is about to be posted.
+    /// Notes that a text of `customer`, due at `due`, is about to be posted.
     pub(crate) fn post(&self, customer: &str, due: Instant) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(customer.to_owned()).or_default().push_back(due);
         self.outstanding.send_modify(|count| *count += 1);
     }
 
-    /// A reply to `customer` reached the provider at `now`.
+    /// Notes that a reply to `customer` reached the provider at `now`.
     pub(crate) fn reply(&self, customer: &str, now: Instant) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let due = waiting.get_mut(customer).and_then(VecDeque::pop_front);
@@ -47,18 +48,18 @@ impl Expected {
         self.outstanding.send_modify(|count| *count -= 1);
     }
 
-    /// Returns once every text came through.
+    /// Returns once every text has come through.
     pub(crate) async fn all_through(&self) {
-        // The sender lives as long as we do.
+        // The watch's sender is a field of `self`, so it is never closed here.
         self.outstanding.subscribe().wait_for(|count| *count == 0).await.ok();
     }
 
-    /// How many texts are still on their way, and how many replies nobody waited for.
+    /// The number of texts that are still on their way, and the number of replies without a text.
     pub(crate) fn wrong(&self) -> (i64, u64) {
         (*self.outstanding.borrow(), *self.unexpected.borrow())
     }
 
-    /// What was counted.
+    /// The meter with all counts.
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
     }

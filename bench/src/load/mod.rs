@@ -1,4 +1,4 @@
-//! The load generator, a process of its own: posts signed webhooks over keep-alive connections.
+//! The load generator, a separate process: it posts signed webhooks over keep-alive connections.
 
 pub(crate) mod connection;
 mod expected;
@@ -21,33 +21,33 @@ use crate::usage;
 use connection::Connection;
 use webhook::Webhooks;
 
-/// What to post, and how.
+/// The parameters of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Who is texted: the address of ingress, or of its floor.
+    /// The address of ingress, or of its floor.
     pub(crate) target: SocketAddr,
-    /// What is signed, without the path.
+    /// The URL that is signed, without the path.
     pub(crate) public_url: String,
-    /// How many connections.
+    /// The number of connections.
     pub(crate) connections: u32,
     /// When requests begin.
     pub(crate) pace: Pace,
-    /// For how long.
+    /// The length of the run in seconds.
     pub(crate) seconds: f64,
-    /// Makes the texts' names differ from those of other batches.
+    /// A number that keeps the message ids apart from those of other batches.
     pub(crate) batch: u64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Requests that were answered 204, a second.
+    /// Requests a second that were answered 204.
     pub(crate) rate_per_s: f64,
-    /// How many those were.
+    /// The number of requests that were answered 204.
     pub(crate) taken: u64,
     /// From the scheduled instant to the answer.
     pub(crate) latency: Percentiles,
-    /// What the generator itself used.
+    /// CPU seconds of the generator itself.
     pub(crate) cpu_s: f64,
 }
 

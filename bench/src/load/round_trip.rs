@@ -1,5 +1,5 @@
-//! The load on the whole pipeline: posts webhooks, is the provider that the replies go to, and measures from one to the
-//! other.
+//! The load on the whole pipeline: it posts webhooks, plays the provider that gets the replies, and measures from the
+//! one to the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,45 +19,45 @@ use crate::meter::Meter;
 use crate::pace::{Arrivals, Pace};
 use crate::usage;
 
-/// How many connections post.
+/// The number of connections that post.
 const CONNECTIONS: u32 = 64;
-/// How long the last texts may take.
+/// The longest time from the last webhook to the last reply.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What to post, and where replies go.
+/// The parameters of a run, with the address for the replies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The address of ingress.
     pub(crate) target: SocketAddr,
-    /// What is signed, without the path.
+    /// The URL that is signed, without the path.
     pub(crate) public_url: String,
-    /// Where the stand-in listens.
+    /// The address at which the provider's stand-in listens.
     pub(crate) provider: SocketAddr,
     /// When texts begin.
     pub(crate) pace: Pace,
-    /// For how long.
+    /// The length of the run in seconds.
     pub(crate) seconds: f64,
-    /// Makes the texts' names differ from those of other batches.
+    /// A number that keeps the message ids apart from those of other batches.
     pub(crate) batch: u64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Texts that came through, a second.
+    /// Texts a second that came through.
     pub(crate) rate_per_s: f64,
-    /// How many in all.
+    /// The number of texts in all.
     pub(crate) texts: u64,
     /// From the scheduled instant of the webhook to the provider call.
     pub(crate) latency: Percentiles,
-    /// What the generator itself used.
+    /// CPU seconds of the generator itself.
     pub(crate) cpu_s: f64,
 }
 
-/// Does as `order` says.
+/// Runs the load as `order` says.
 ///
 /// # Errors
-/// When a webhook is not answered 204, or a text does not come to the provider exactly once.
+/// When a webhook is not answered 204, or a text does not reach the provider exactly once.
 pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -1,4 +1,4 @@
-//! The provider's stand-in: it takes every text at once, as Twilio answers, and tells when it came.
+//! The provider's stand-in: it accepts every text at once, answers like Twilio, and reports the time of the call.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use tokio::task::JoinSet;
 
 use super::webhook::ACCOUNT_SID;
 
-/// Told whom a text goes to, and when the call came.
+/// A callback that gets the receiver's number and the time of the call.
 type Taken = Arc<dyn Fn(&str, Instant) + Send + Sync>;
 
-/// Listens until it is dropped.
+/// A stand-in that listens until it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct StandIn {
     _serving: JoinSet<()>,
 }
 
-/// Listens on `address` and tells `taken` of each text.
+/// Listens on `address` and calls `taken` for each text.
 ///
 /// # Errors
-/// When somebody else listens there.
+/// When the address is in use.
 pub(crate) async fn start(
     address: SocketAddr,
     taken: impl Fn(&str, Instant) + Send + Sync + 'static,
@@ -64,7 +64,7 @@ async fn take(State(taken): State<Taken>, body: Bytes) -> (StatusCode, Json<Valu
     (StatusCode::CREATED, Json(message))
 }
 
-/// Whoever asks what was sent learns of nothing: that is only asked after a call broke off, and then the run is wrong.
+/// Always an empty list. The sender asks for the list only after a call broke off, and the run is invalid then.
 async fn list() -> Json<Value> {
     Json(json!({ "messages": [], "next_page_uri": null }))
 }

@@ -1,4 +1,4 @@
-//! Webhooks as Twilio posts them: all usual parameters, a signature, and a name of their own.
+//! Webhooks as Twilio posts them: all usual parameters, a signature, and a message id of their own.
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -7,13 +7,14 @@ use secrecy::SecretString;
 
 /// The integration that is texted.
 pub(crate) const INTEGRATION: &str = "bench";
-/// Its account.
+/// The Twilio account of the integration.
 pub(crate) const ACCOUNT_SID: &str = "ACbe9c0000000000000000000000000000";
-/// What its webhooks are signed with.
+/// The token that signs the webhooks.
 pub(crate) const AUTH_TOKEN: &str = "bench-twilio-token";
-/// How many of our numbers are texted, by turns: of one no more than 1,000 segments a second may leave.
+/// The number of our numbers, which are texted in turn. There are many because one number may send at most 1,000
+/// segments a second.
 pub(crate) const NUMBERS: u64 = 100;
-/// How many customers text, by turns.
+/// The number of customers, who text in turn.
 pub(crate) const CONVERSATIONS: u64 = 10_000;
 
 /// Makes webhooks.
@@ -27,7 +28,7 @@ pub(crate) struct Webhooks {
 }
 
 impl Webhooks {
-    /// Texts to the ingress that is known as `public_url`; `batch` makes their names unique.
+    /// Webhooks for the ingress that is known as `public_url`. `batch` makes their message ids unique.
     pub(crate) fn new(public_url: &str, batch: u64) -> Self {
         let path = format!("/webhooks/{INTEGRATION}/messages");
         let host = public_url.trim_start_matches("http://").to_owned();
@@ -39,20 +40,20 @@ impl Webhooks {
         format!("+1415{}", 2_000_000 + number % CONVERSATIONS)
     }
 
-    /// The number that gets the text `number`: always the same for a customer.
+    /// Our number that gets the text `number`; always the same number for one customer.
     fn ours(number: u64) -> String {
         format!("+1212{}", 5_550_100 + number % CONVERSATIONS % NUMBERS)
     }
 
-    /// Which of the first [`CONVERSATIONS`] texts `customer` sent.
+    /// The number of the text that `customer` sent, among the first [`CONVERSATIONS`] texts.
     pub(crate) fn number_of(customer: &str) -> Option<u64> {
         customer.strip_prefix("+1415")?.parse::<u64>().ok()?.checked_sub(2_000_000)
     }
 
-    /// The text `number` of this batch.
+    /// The webhook of the text `number` in this batch.
     ///
     /// # Errors
-    /// When it is no valid request.
+    /// When the request would not be valid.
     pub(crate) fn request(&self, number: u64) -> anyhow::Result<Request<Full<Bytes>>> {
         let form =
             parameters(&format!("SM{:016x}{number:016x}", self.batch), &Self::customer(number), &Self::ours(number));

@@ -1,7 +1,7 @@
 //! Scenario `embedded`: the scenarios `ingress` and `pipeline` on the SQLite file.
 //!
-//! Floor of the same round: bare synced commits, grouped as Switchboard's writer groups them, as many one after the other
-//! as a text waits for.
+//! Floor of the same round: bare synced commits, grouped as Switchboard's writer groups them. A text waits for the same
+//! number of commits, one after the other.
 
 use super::ingress::post;
 use super::pipeline::ours;
@@ -12,23 +12,23 @@ use crate::pace::Pace;
 use crate::role::{Backend, Installation};
 use crate::sheet::Sheet;
 
-/// How many connections the maximum of ingress is looked for with.
+/// The numbers of connections that are tried for the maximum of ingress.
 const CONNECTIONS: [u32; 2] = [1, 64];
 /// The shares of the maximum at which latencies are taken, in percent.
 const SHARES: [u32; 1] = [50];
-/// How many texts are on their way at a time when the most that the pipeline moves is looked for.
+/// The number of texts on their way at a time, for the maximum of the pipeline.
 const IN_FLIGHT: [u32; 1] = [256];
-/// What is committed for a text until its webhook is answered.
+/// The number of commits for a text until its webhook is answered.
 const ACCEPTED: u32 = 1;
-/// What is committed for a text until the provider is called: accepted, handed out, answered, settled with the part
+/// The number of commits for a text until the provider is called: accepted, handed out, answered, settled with the part
 /// published, handed out, sending.
 const UNTIL_CALLED: u32 = 6;
-/// And after it: sent, settled.
+/// The number of commits after the provider call: sent, settled.
 const AFTER_CALLED: u32 = 2;
-/// About as long as an envelope or a record.
+/// The length of a row in bytes: about that of an envelope or a record.
 const ROW_BYTES: usize = 450;
 
-/// Measures it.
+/// Measures the scenario.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("embedded");
     for round in 1..=plan.rounds {
@@ -47,7 +47,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     Ok(sheet)
 }
 
-/// Only `ingress` runs, so that nothing but accepting is measured. Each round has a file of its own.
+/// Runs only `ingress`, so that only accepting is measured. Each round has a file of its own.
 async fn ingress(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     let installation = Installation::new(&plan.binary, &Backend::Embedded)?;
     let role = installation.start("ingress").await?;

@@ -1,5 +1,5 @@
-//! Scenario `footprint`: what the processes need. Memory when idle, at half the load that goes, and with 100,000 texts in
-//! the queues; CPU for each text; start to ready; the size of the binary and of the image.
+//! Scenario `footprint`: the resources that the processes need. Memory when idle, at half the maximum load, and with
+//! 100,000 texts in the queues; CPU for each text; start to ready; the size of the binary and of the image.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -18,19 +18,19 @@ use crate::sheet::Sheet;
 
 /// The roles that make up the pipeline, in the order in which they start.
 const ROLES: [&str; 3] = ["ingress", "worker", "sender"];
-/// Idle memory is what is left some seconds after the start.
+/// The wait after the start before idle memory is measured.
 const IDLE: Duration = Duration::from_secs(3);
-/// How long memory is watched while a backlog is worked off.
+/// The time for which memory is watched while a backlog is worked off.
 const WATCHED: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Texts in the queues.
+/// The number of texts in the queues.
 const IN_QUEUES: u64 = 100_000;
-/// How many are on their way at a time when the most that goes is looked for.
+/// The number of texts on their way at a time, for the maximum load.
 const IN_FLIGHT: u32 = 256;
 /// The image that `docker/` and `docker-compose.yml` build.
 const IMAGE: &str = "switchboard";
 
-/// Measures it.
+/// Measures the scenario.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("footprint");
     for round in 1..=plan.fewer_rounds() {
@@ -41,7 +41,8 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     sizes(plan, sheet).await
 }
 
-/// The three roles on RabbitMQ and Redis. Each round has queues of its own: its backlog is not worked off to the end.
+/// The three roles on RabbitMQ and Redis. Each round has its own queues, because its backlog is not worked off to the
+/// end.
 async fn servers(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     let (installation, prefix) = plan.on_servers()?;
     let first = installation.start("ingress").await?;
@@ -70,7 +71,7 @@ async fn servers(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The most memory that each role has while 100,000 texts lie in the queues and are worked off.
+/// The peak memory of each role while 100,000 texts lie in the queues and are worked off.
 async fn backlog(
     plan: &Plan,
     sheet: &mut Sheet,
@@ -95,7 +96,7 @@ async fn backlog(
     Ok(())
 }
 
-/// Everything in one process.
+/// All roles in one process.
 async fn embedded(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     let installation = Installation::new(&plan.binary, &Backend::Embedded)?;
     let up = installation.start("up").await?;
@@ -132,7 +133,7 @@ fn milliseconds(role: &Role) -> f64 {
     role.ready_after.as_secs_f64() * 1000.0
 }
 
-/// What lies on disk.
+/// The sizes on disk.
 async fn sizes(plan: &Plan, mut sheet: Sheet) -> anyhow::Result<Sheet> {
     #[allow(clippy::cast_precision_loss, reason = "no file has 2^52 bytes")]
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;

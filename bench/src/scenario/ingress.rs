@@ -1,7 +1,7 @@
-//! Scenario `ingress`: signed Twilio webhooks to 204, each published with a confirm of a quorum queue.
+//! Scenario `ingress`: from signed Twilio webhooks to 204, each published with a confirm of a quorum queue.
 //!
 //! Floors of the same round: an HTTP handler that only reads the body, and bare lapin that publishes the same bytes to
-//! the same queues, with as many unconfirmed at a time as ingress has requests.
+//! the same queues. The broker floor has as many messages unconfirmed at a time as ingress has requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,22 +19,23 @@ use crate::role::{Installation, Role};
 use crate::sheet::Sheet;
 use crate::spending::Spending;
 
-/// How many connections the maximum is looked for with.
+/// The numbers of connections that are tried for the maximum.
 const CONNECTIONS: [u32; 4] = [1, 8, 16, 64];
-/// How many connections those have, and how many messages the broker floor has unconfirmed.
+/// The number of connections for the latencies and the HTTP floor, and the broker floor's number of unconfirmed
+/// messages.
 const MOST_CONNECTIONS: u32 = 64;
 
-/// How long a sample may take to come out of the queues.
+/// The longest wait for a sample from the queues.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Measures it.
+/// Measures the scenario.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let (installation, prefix) = plan.on_servers()?;
     let ingress = installation.start("ingress").await?;
     let http = Server::start("floor-http").await?;
     let queues = Queues::open(&plan.amqp_url, &prefix).await?;
     let mut bench = Bench { plan, prefix, installation, roles: [ingress], http, queues, payload: String::new() };
-    // Warm, and the source of the floor's bytes.
+    // Warms ingress up, and leaves the message whose bytes the floor publishes.
     bench.ours(8, Pace::Saturating).await?;
     bench.payload = bench.queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
     bench.queues.empty().await?;
@@ -125,7 +126,7 @@ impl Bench<'_> {
 /// Posts webhooks to the ingress of `installation`.
 ///
 /// # Errors
-/// When one is not answered 204.
+/// When a webhook is not answered 204.
 pub(super) async fn post(
     installation: &Installation,
     connections: u32,

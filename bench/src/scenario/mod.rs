@@ -1,4 +1,4 @@
-//! The scenarios, and what they are given.
+//! The scenarios, and the plan that they share.
 
 mod embedded;
 mod footprint;
@@ -40,24 +40,24 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// All of them, in the order in which they run.
+    /// All scenarios, in the order in which they run.
     pub(crate) const ALL: [Self; 6] =
         [Self::Ingress, Self::Pipeline, Self::Scale, Self::Embedded, Self::Recovery, Self::Footprint];
 
-    /// Whether it measures anything on RabbitMQ, and so differs from release to release.
+    /// Whether the scenario measures RabbitMQ, so that its figures differ between releases.
     pub(crate) fn uses_rabbitmq(self) -> bool {
         self != Self::Embedded
     }
 
-    /// Its name on the command line.
+    /// The scenario's name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Measures it.
+    /// Measures the scenario.
     ///
     /// # Errors
-    /// When something could not be measured, or what came out cannot be trusted.
+    /// When a measurement fails, or its result cannot be trusted.
     pub(crate) async fn run(self, plan: &Plan) -> anyhow::Result<Sheet> {
         match self {
             Self::Ingress => ingress::run(plan).await,
@@ -82,7 +82,7 @@ pub(crate) enum Releases {
 }
 
 impl Releases {
-    /// Each release that was asked for and is installed.
+    /// The requested releases that are installed.
     pub(crate) fn installed(self) -> Vec<Release> {
         let newer = (self != Self::Own).then(Release::newer).flatten();
         let own = (self != Self::Newer).then_some(Release::Usual);
@@ -90,35 +90,36 @@ impl Releases {
     }
 }
 
-/// What every scenario is given.
+/// The plan that every scenario gets.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// How often everything is measured.
+    /// The number of rounds.
     pub(crate) rounds: u32,
-    /// How long a single measurement takes.
+    /// The length of a single measurement in seconds.
     pub(crate) seconds: f64,
     /// The release binary.
     pub(crate) binary: PathBuf,
-    /// Which RabbitMQ.
+    /// The release of RabbitMQ.
     pub(crate) release: Release,
-    /// Its version.
+    /// The version of RabbitMQ.
     pub(crate) rabbitmq: String,
-    /// Where it listens.
+    /// RabbitMQ's URL.
     pub(crate) amqp_url: String,
-    /// Redis.
+    /// Redis's URL.
     pub(crate) redis_url: &'static str,
-    /// The server, unless it is the shared one.
+    /// The private RabbitMQ; `None` when the shared one is used.
     _server: Option<RabbitMqServer>,
 }
 
 impl Plan {
-    /// How often to measure what has no target: the whole bench is to take a quarter of an hour.
+    /// The number of rounds for a figure without a target. It is smaller, because the whole bench should take a quarter
+    /// of an hour.
     pub(crate) fn fewer_rounds(&self) -> u32 {
         self.rounds.min(3)
     }
 
-    /// Finds the binary beside this program, and servers: a private RabbitMQ of the newer release, or the shared one;
-    /// the shared Redis. Shared are those of the environment, else private ones.
+    /// Finds the binary beside this program, and the servers: a private RabbitMQ of the newer release or the shared
+    /// one, and the shared Redis. The shared servers are those that the environment names, or else private ones.
     ///
     /// # Errors
     /// When the binary was not built, or RabbitMQ does not start.
@@ -143,7 +144,7 @@ impl Plan {
         })
     }
 
-    /// An installation on the servers, under names that nobody else uses, and those names' prefix.
+    /// An installation on the servers, and the prefix of its names, which no other installation uses.
     ///
     /// # Errors
     /// When its directory cannot be written.
@@ -158,7 +159,7 @@ impl Plan {
     }
 }
 
-/// A name for a batch of texts that no other batch has.
+/// A number for a batch of texts that no other batch has.
 pub(crate) fn fresh_batch() -> u64 {
     rand::rng().random()
 }
@@ -175,10 +176,10 @@ fn share_of(most_per_s: f64, share: u32) -> anyhow::Result<Pace> {
     Ok(Pace::PerSecond(most_per_s * f64::from(share) / 100.0))
 }
 
-/// Adds the ratios of the latencies that were taken at `shares`.
+/// Adds the ratios of the latencies at `shares`.
 ///
 /// # Errors
-/// When one was not measured.
+/// When a latency was not measured.
 fn conclude_latencies(
     sheet: &mut Sheet,
     shares: &[u32],

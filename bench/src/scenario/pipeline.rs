@@ -1,7 +1,8 @@
-//! Scenario `pipeline`: from a text's webhook to the provider call with the answer, through the real ingress, worker and
-//! sender, RabbitMQ and Redis. Assistant and provider answer at once.
+//! Scenario `pipeline`: from a text's webhook to the provider call with the answer, through the real ingress, worker
+//! and sender, RabbitMQ and Redis. The assistant and the provider answer at once.
 //!
-//! Floor of the same round: one bare program that moves the same bytes over the same two hops, and asks Redis as often.
+//! Floor of the same round: one bare program that moves the same bytes over the same two hops, with as many Redis
+//! calls.
 
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use crate::role::{Installation, Role};
 use crate::sheet::Sheet;
 use crate::spending::Spending;
 
-/// How many texts are on their way at a time when the most that goes is looked for: the best of these counts.
+/// The numbers of texts on their way at a time that are tried for the maximum. The best result counts.
 const IN_FLIGHT: [u32; 2] = [256, MOST_IN_FLIGHT];
 const MOST_IN_FLIGHT: u32 = 1024;
-/// How long a sample may take to come out of the queues.
+/// The longest wait for a sample from the queues.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Measures it.
+/// Measures the scenario.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let (installation, prefix) = plan.on_servers()?;
     let queues = Queues::open(&plan.amqp_url, &prefix).await?;
@@ -36,7 +37,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let (inbound, outbound) = samples(&installation, &queues).await?;
     let roles = [ingress, installation.start("worker").await?, installation.start("sender").await?];
     let trips = count_trips(&installation, &records).await?;
-    // Queues of its own for the floor, made by an ingress as ours are.
+    // The floor has its own queues, declared by an ingress as Switchboard's are.
     let (floors, floor_prefix) = plan.on_servers()?;
     floors.start("ingress").await?.stop().await?;
     let records = [records, Records::open(plan.redis_url, &floor_prefix).await?];
@@ -53,7 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     Ok(sheet)
 }
 
-/// One envelope of each hop, as ingress and worker write them.
+/// One envelope of each hop, as ingress and worker write it.
 async fn samples(installation: &Installation, queues: &Queues) -> anyhow::Result<(String, String)> {
     post(installation, 1, Pace::Saturating, 0.1).await?;
     let inbound = queues.take(Stage::Inbound, SAMPLE_DEADLINE).await?;
@@ -64,22 +65,22 @@ async fn samples(installation: &Installation, queues: &Queues) -> anyhow::Result
     Ok((inbound, outbound))
 }
 
-/// How often a text makes ours ask Redis: looked at with some hundred texts, which also warm everything up.
+/// The number of Redis calls for a text, counted over some hundred texts. These texts also warm all roles up.
 async fn count_trips(installation: &Installation, records: &Records) -> anyhow::Result<Trips> {
     let before = records.trips().await?;
     let outcome = ours(installation, Pace::InFlight(64), 2.0).await?;
     let after = records.trips().await?;
     let per_text = |before: u64, after: u64| {
-        // To the nearest: readiness probes and the like ask too, but seldom.
+        // Rounded to the nearest: readiness probes and the like call Redis too, but seldom.
         (after - before + outcome.texts / 2).checked_div(outcome.texts).context("no text came through")
     };
     Ok(Trips { reads: per_text(before.reads, after.reads)?, writes: per_text(before.writes, after.writes)? })
 }
 
-/// Texts through the pipeline of `installation`.
+/// Sends texts through the pipeline of `installation`.
 ///
 /// # Errors
-/// When a text does not come to the provider exactly once.
+/// When a text does not reach the provider exactly once.
 pub(super) async fn ours(installation: &Installation, pace: Pace, seconds: f64) -> anyhow::Result<Outcome> {
     let order = round_trip::Order {
         target: installation.target()?,

@@ -171,7 +171,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// It stands in messages and logs for as long as these live.
+/// The name is stored in messages and logs for as long as those are kept, so its length and characters are limited.
 fn who(text: &str) -> Result<String, &'static str> {
     let is_short = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     if is_short { Ok(text.to_owned()) } else { Err("expected 1 to 64 characters") }

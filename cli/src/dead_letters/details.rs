@@ -1,4 +1,4 @@
-//! Everything about one dead letter. Its words and numbers only if asked for.
+//! Everything about one dead letter. The customer's words and numbers are shown only on request.
 
 use broker::dead_letters::{Content, Letter};
 use message::{Attempt, Body, Envelope, Inbound, Media, MessageText, Replay};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::summary::{Summary, printable};
 
-/// All about `letter`; words, whole numbers and the addresses of media only if `is_revealed`.
+/// All details of `letter`; words, whole numbers and the addresses of media only if `is_revealed`.
 pub(super) fn json(letter: &Letter, is_revealed: bool) -> Value {
     let mut details = Summary::of(letter).json();
     let mut put = |name: &str, value: Value| {
@@ -95,7 +95,7 @@ fn media(media: &[Media], is_revealed: bool) -> Value {
     media.iter().map(one).collect()
 }
 
-/// The same for people: a line for each value, lists indented.
+/// `details` as text for a person: one line for each value, lists indented.
 pub(super) fn text(details: &Value) -> String {
     lines(details, 0).join("\n")
 }

@@ -1,4 +1,4 @@
-//! `switchboard dead-letters`: what it is asked, done with the library, and said.
+//! `switchboard dead-letters`: reads the arguments, calls the broker's dead-letter library and prints the result.
 
 mod args;
 mod details;
@@ -21,10 +21,10 @@ use summary::Summary;
 
 use crate::{USAGE, fail, print};
 
-/// At most so many are shown that bear the same name.
+/// How many dead letters `show` prints at most when several match the given id.
 const MOST_SHOWN: usize = 100;
 
-/// Does what `command` says.
+/// Runs `command` and returns its exit code.
 pub(crate) async fn run(command: DeadLetters) -> ExitCode {
     let environment = config::environment();
     let done = match command {
@@ -153,7 +153,7 @@ async fn discard(discard: Discard, environment: &Environment) -> Result<(), Wron
     Ok(done?)
 }
 
-/// Says what would be done.
+/// Prints how many dead letters a replay (`is_replay`) or a discard would take, and changes nothing.
 async fn rehearse(
     port: &Port,
     filter: &Filter,
@@ -176,7 +176,7 @@ async fn rehearse(
     Ok(())
 }
 
-/// The user and the machine, as far as they are known.
+/// The caller as `user@host`, with `unknown` for a part that is not known; at most 64 characters.
 fn operator(environment: &Environment) -> String {
     let known = |names: &[&str]| names.iter().find_map(|name| environment.get(*name)).cloned();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());

@@ -1,4 +1,4 @@
-//! Dead letters in short: a line each, and how many there are of each kind.
+//! Summaries of dead letters: one line each, and how many there are of each kind.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// How much of a conversation's hash a table shows.
 const HASH_SHOWN: usize = 8;
 
-/// One dead letter in short. It holds no words and no whole number.
+/// One dead letter in short. It holds no words and no whole phone number.
 pub(super) struct Summary {
     id: String,
     stage: &'static str,
@@ -30,7 +30,7 @@ struct Message {
 }
 
 impl Summary {
-    /// The short of `letter`.
+    /// Summarizes `letter`.
     pub(super) fn of(letter: &Letter) -> Self {
         let message = letter.envelope().map(|envelope| Message {
             integration: envelope.integration.to_string(),
@@ -51,7 +51,7 @@ impl Summary {
         }
     }
 
-    /// The same as JSON; what is not known of one that cannot be read is null.
+    /// The summary as JSON; fields that an unreadable dead letter does not tell are null.
     pub(super) fn json(&self) -> Value {
         let message = self.message.as_ref();
         json!({
@@ -110,13 +110,13 @@ pub(super) fn table(found: &Survey<Summary>) -> String {
     text + &histogram(&found.histogram) + &format!("{} in all{more}", found.matched())
 }
 
-/// How many there are of each kind, most first, a line each.
+/// How many there are of each kind, one line each, most frequent kind first.
 pub(super) fn histogram(counts: &BTreeMap<Kind, u64>) -> String {
     let line = |(kind, count): (&Kind, &u64)| format!("{count:>8}  {} {}\n", kind.stage, printable(&kind.reason));
     most_first(counts).into_iter().map(line).collect()
 }
 
-/// The same as JSON.
+/// The histogram as a JSON array, most frequent kind first.
 pub(super) fn histogram_json(counts: &BTreeMap<Kind, u64>) -> Value {
     let row = |(kind, count): (&Kind, &u64)| json!({ "stage": kind.stage, "reason": kind.reason, "count": count });
     most_first(counts).into_iter().map(row).collect()
@@ -128,13 +128,13 @@ fn most_first(counts: &BTreeMap<Kind, u64>) -> Vec<(&Kind, &u64)> {
     counts
 }
 
-/// A time as people read it.
+/// `at` without fractions of a second, as a table shows it.
 fn seconds(at: Timestamp) -> String {
     let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
     whole.to_string()
 }
 
-/// A text from elsewhere, without anything that could upset a terminal.
+/// `text` with each control character replaced by U+FFFD, so that foreign text cannot control the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

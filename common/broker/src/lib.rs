@@ -19,7 +19,7 @@ use bytes::Bytes;
 use message::failure::Failure;
 use message::{ConversationKey, Envelope, MessageId};
 
-pub use reason::Reason;
+pub use reason::{Reason, ReasonName};
 pub use topology::{DEFAULT_PARTITIONS, DELAY_STEPS, MAX_LENGTH, Stage, Topology, delay_step};
 
 /// Where a message goes.
@@ -27,8 +27,8 @@ pub use topology::{DEFAULT_PARTITIONS, DELAY_STEPS, MAX_LENGTH, Stage, Topology,
 pub enum Destination {
     /// To the workers of a stage, in the conversation's partition.
     Work(Stage),
-    /// To the workers of a stage, at the partition's end, once this long has passed. RabbitMQ has few delays and takes the
-    /// longest that is [not longer](delay_step): who needs the rest parks again.
+    /// To the workers of a stage, at the partition's end, after this delay. RabbitMQ has a few fixed delays and uses
+    /// the longest that is [not longer](delay_step): the handler parks the message again for the rest.
     Delayed(Stage, Duration),
     /// To the dead letters of a stage.
     Dead(Stage, Reason),
@@ -39,9 +39,9 @@ pub enum Destination {
 pub struct Outgoing {
     /// Where it goes.
     pub destination: Destination,
-    /// Its id; publishing it again is harmless because whoever receives it asks a ledger.
+    /// Its id. Publishing it again is harmless, because the consumer checks a ledger.
     pub id: Option<MessageId>,
-    /// The conversation whose order it belongs to; `None` for payloads nobody could read.
+    /// The conversation within which it keeps its order; `None` for an unreadable payload.
     pub key: Option<ConversationKey>,
     /// W3C `traceparent`, for the message's headers.
     pub trace: String,
@@ -50,7 +50,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// `envelope` on its way to `destination`.
+    /// The message that carries `envelope` to `destination`.
     #[must_use]
     pub fn new(destination: Destination, envelope: &Envelope) -> Self {
         Self {
@@ -80,7 +80,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether it is still ours: `false` once the broker has taken it back, as far as is known here.
+    /// Whether this process still holds it: `false` once the broker has taken it back, as far as this process knows.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.settler.is_ours()
@@ -89,10 +89,10 @@ impl Delivery {
     /// Publishes `effects`, waits until they are durable, then takes this delivery off its queue.
     /// In the embedded adapter both are one transaction.
     ///
-    /// A delivery that the broker meanwhile took back (a lost connection) is handed out again: not an error.
+    /// A delivery that the broker took back before (a lost connection) is handed out again. That is not an error.
     ///
     /// # Errors
-    /// The failure of publishing; the delivery is then still ours and may be settled again.
+    /// The failure of publishing. The delivery is then still held and may be settled again.
     pub async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure> {
         self.settler.settle(effects).await
     }
@@ -107,7 +107,7 @@ impl fmt::Debug for Delivery {
 /// The adapter's half of [`Delivery::settle`].
 #[async_trait]
 pub trait Settler: Send + Sync {
-    /// See [`Delivery::is_ours`]. Where nothing can be taken back it always is.
+    /// See [`Delivery::is_ours`]. Always `true` for a broker that takes nothing back.
     fn is_ours(&self) -> bool {
         true
     }
@@ -116,13 +116,13 @@ pub trait Settler: Send + Sync {
     async fn settle(&self, effects: &[Outgoing]) -> Result<(), Failure>;
 }
 
-/// A stream of deliveries that heals itself: it outlives lost connections, restarted brokers and deleted consumers.
+/// A stream of deliveries that recovers by itself: it survives lost connections, broker restarts and deleted consumers.
 #[async_trait]
 pub trait Subscription: Send {
     /// The next delivery; pending while there is none. Safe to cancel.
     async fn next(&mut self) -> Delivery;
 
-    /// Stops taking and gives every unsettled delivery back to the front of its queue, in order.
+    /// Stops consuming and gives every unsettled delivery back to the front of its queue, in order.
     async fn close(self: Box<Self>);
 }
 
@@ -140,21 +140,21 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Returns at once, also while the broker is away; deliveries come when it is back.
     fn subscribe(&self, stage: Stage, prefetch: u16) -> Box<dyn Subscription>;
 
-    /// How many queues `stage` has, each in an order of its own.
+    /// How many partitions `stage` has. Each is a queue with an order of its own.
     fn partitions(&self, _stage: Stage) -> u16 {
         1
     }
 
-    /// How the partitions of `stage` stand that this process subscribed to; `None` where it did not, or they cannot be
-    /// sick one by one.
+    /// The state of the partitions of `stage` that this process consumes; `None` if it does not subscribe to the stage,
+    /// or if the broker's partitions cannot be sick one by one.
     fn standing(&self, _stage: Stage) -> Option<Standing> {
         None
     }
 
-    /// How much lies where.
+    /// How many messages the queues of each kind hold.
     ///
     /// # Errors
-    /// When the broker cannot be asked.
+    /// When the broker does not answer.
     async fn depths(&self) -> Result<Depths, Failure>;
 
     /// Makes one real publish-and-confirm round trip.
@@ -164,18 +164,18 @@ pub trait Broker: Send + Sync + fmt::Debug {
     async fn check(&self) -> Result<(), Failure>;
 }
 
-/// How the partitions of a stage stand, seen from a process that consumes them.
+/// The state of a stage's partitions, as seen by a process that consumes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// How many there are.
+    /// How many partitions the stage has.
     pub all: usize,
-    /// How many are not consumed yet, with nothing that speaks against it.
+    /// How many are not consumed yet, without a known fault.
     pub waiting: usize,
-    /// The queues that are sick, each with what is wrong.
+    /// The queues that are sick, each with its fault.
     pub sick: Vec<String>,
 }
 
-/// `7 of 8 partitions: sb.inbound.3 has no leader that answers`; three sick ones are named at most.
+/// For example `7 of 8 partitions: sb.inbound.3 has no leader that answers`. Names three sick queues at most.
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { all, waiting, sick } = self;
@@ -187,7 +187,7 @@ impl fmt::Display for Standing {
     }
 }
 
-/// How many messages lie in the queues of each kind.
+/// How many messages the queues of each kind hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depths {
     /// Waiting for or held by a worker; where a broker cannot count held ones, only the waiting ones.

@@ -16,22 +16,23 @@ pub const DELAY_STEPS: [(&str, Duration); 5] = [
     ("1h", Duration::from_secs(3600)),
 ];
 
-/// The queue in which a message waits on RabbitMQ that is to wait for `delay`: the longest step that is not longer, or the
-/// shortest one. It comes back early rather than late, and is parked again for the rest.
+/// The name and delay of the RabbitMQ queue for a message that is to wait for `delay`: the longest step that is not
+/// longer, or the shortest one. The message comes back early rather than late, and is parked again for the rest.
 #[must_use]
 pub fn delay_step(delay: Duration) -> (&'static str, Duration) {
     let [shortest, ..] = DELAY_STEPS;
     DELAY_STEPS.into_iter().rfind(|(_, step)| *step <= delay).unwrap_or(shortest)
 }
 
-/// How many partitions each ordered stage has where neither the configuration nor the broker says otherwise: as few as keep
-/// some workers busy, because each costs every message's latency a little.
+/// How many partitions each ordered stage has where neither the configuration nor the broker says otherwise: as few as
+/// keep some workers busy, because each adds a little to every message's latency.
 pub const DEFAULT_PARTITIONS: u16 = 16;
 
-/// A queue that holds this many messages takes no more: neither memory nor disk must fill up behind a dead neighbour.
+/// Length limit of a queue, in messages. A full queue refuses more, so that neither memory nor disk fills up while a
+/// service is down.
 pub const MAX_LENGTH: u32 = 1_000_000;
 
-/// A step of a text's way that has queues of its own.
+/// A step of the pipeline that has queues of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -62,9 +63,9 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
-    /// How many partitions each ordered stage has: one number for all clones.
+    /// The partition count of each ordered stage, shared by all clones.
     partitions: Arc<AtomicU16>,
-    /// Whether an operator chose that number, so that another one in force is an obstacle.
+    /// Whether an operator chose the partition count, so that another one in use is an obstacle.
     is_chosen: bool,
     /// How many messages each partition takes before its publishers are refused, at least 1.
     pub max_length: u32,
@@ -77,18 +78,19 @@ impl Topology {
         Self { prefix: prefix.into(), partitions, is_chosen: true, max_length: MAX_LENGTH }
     }
 
-    /// The same with [`DEFAULT_PARTITIONS`], or with as many as are in force: then that is this installation's number.
+    /// The same with [`DEFAULT_PARTITIONS`], until [`Topology::adopt`] takes over the partition count in use.
     pub fn with_default_partitions(prefix: impl Into<String>) -> Self {
         Self { is_chosen: false, ..Self::new(prefix, DEFAULT_PARTITIONS) }
     }
 
-    /// How many partitions each ordered stage has. What was not chosen may be another number after each connect.
+    /// How many partitions each ordered stage has. Unless an operator chose the count, it may change with each connect.
     #[must_use]
     pub fn partitions(&self) -> u16 {
         self.partitions.load(Ordering::Relaxed)
     }
 
-    /// Takes over `number`, which is in force, for all clones. `false` if an operator chose another one.
+    /// Takes over `number`, the partition count in use, for all clones. Returns `false`, and changes nothing, if an
+    /// operator chose the count.
     #[must_use]
     pub fn adopt(&self, number: u16) -> bool {
         if !self.is_chosen {
@@ -97,7 +99,7 @@ impl Topology {
         !self.is_chosen
     }
 
-    /// The same names with another number, that of no clone.
+    /// The same names with another partition count, which no clone shares.
     #[must_use]
     pub fn before(&self, partitions: u16) -> Self {
         Self { partitions: Arc::new(AtomicU16::new(partitions)), ..self.clone() }
@@ -133,7 +135,8 @@ impl Topology {
         }
     }
 
-    /// The queue of parked messages of `stage`, and the fanout exchange of the same name that keeps their routing key.
+    /// The queue of messages of `stage` parked for `step`, and the fanout exchange of the same name that keeps their
+    /// routing key.
     #[must_use]
     pub fn delay(&self, stage: Stage, step: &str) -> String {
         format!("{}.delay.{}.{step}", self.prefix, stage.as_str())
@@ -145,7 +148,7 @@ impl Topology {
         format!("{}.dead", self.prefix)
     }
 
-    /// The routing key of a stage's dead letters: receipts lie with the inbound ones.
+    /// The routing key of a stage's dead letters: receipts share that of inbound messages.
     #[must_use]
     pub fn dead_key(stage: Stage) -> &'static str {
         match stage {
@@ -160,13 +163,13 @@ impl Topology {
         format!("{}.dead.{}", self.prefix, Self::dead_key(stage))
     }
 
-    /// The queue that whoever walks through the dead letters has exclusively meanwhile, so that only one does.
+    /// Exclusive queue used as a lock: one dead-letter walk at a time.
     #[must_use]
     pub fn dead_lock(&self) -> String {
         format!("{}.dead.lock", self.prefix)
     }
 
-    /// The queue that `key` has at `exchange`, and what lies in it as metrics name it.
+    /// The queue that `exchange` routes `key` to, and the kind of its messages, as metrics name it.
     #[must_use]
     pub fn queue_at(&self, exchange: &str, key: &str) -> (String, &'static str) {
         let stage = Stage::ALL.into_iter().find(|stage| exchange == self.exchange(*stage));
@@ -178,19 +181,19 @@ impl Topology {
         }
     }
 
-    /// The queue of one that readiness checks publish to, bounded to one message.
+    /// The queue that readiness checks publish to, bounded to one message.
     #[must_use]
     pub fn probe(&self) -> String {
         format!("{}.probe", self.prefix)
     }
 
-    /// The queue, always empty, that tells which number of partitions is in force.
+    /// The queue, always empty, whose length limit is the partition count in use.
     #[must_use]
     pub fn in_force(&self) -> String {
         format!("{}.partitions", self.prefix)
     }
 
-    /// The exclusive queue of whoever is just changing that number.
+    /// Exclusive queue used as a lock: one change of the partition count at a time.
     #[must_use]
     pub fn in_force_lock(&self) -> String {
         format!("{}.partitions.lock", self.prefix)

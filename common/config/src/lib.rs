@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, each key also an environment variable, read once at start. Every problem is
-//! reported at once, with its key, its value (secrets masked) and how to mend it; what is legal and suspicious is a remark.
+//! reported at once, with its key, its value (secrets masked) and how to mend it; what is legal but suspicious is a
+//! remark.
 
 mod reader;
 mod sections;
@@ -27,25 +28,25 @@ use reader::{Context, Section};
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The embedded queues and store live here.
+    /// The directory of the embedded queues and store.
     pub data_dir: PathBuf,
-    /// The queues.
+    /// The broker, which holds the queues.
     pub broker: BrokerConfig,
-    /// Sessions and ledgers.
+    /// The store, which holds sessions and ledgers.
     pub store: StoreConfig,
-    /// The front door.
+    /// Ingress, the HTTP front door.
     pub ingress: IngressConfig,
-    /// Turns.
+    /// The worker, which takes turns.
     pub worker: WorkerConfig,
-    /// Sends.
+    /// The sender, which sends parts.
     pub sender: SenderConfig,
-    /// Health and metrics.
+    /// The endpoint for health and metrics.
     pub operations: OperationsConfig,
     /// How long work in flight may go on after a signal to stop.
     pub shutdown_grace: Duration,
-    /// Who answers which numbers.
+    /// The integrations: which assistant answers which numbers.
     pub integrations: Integrations,
-    /// What is legal and suspicious, or has no effect.
+    /// Remarks on settings that are legal but suspicious, or have no effect.
     pub remarks: Vec<Remark>,
 }
 
@@ -71,7 +72,7 @@ impl Config {
         read(text, environment, clients).0
     }
 
-    /// This configuration, if the front door can be opened with it too: other roles need no `ingress.public_url`.
+    /// Returns this configuration if it suffices for ingress too: other roles need no `ingress.public_url`.
     ///
     /// # Errors
     /// When `ingress.public_url` is missing.
@@ -98,12 +99,12 @@ fn read(
 ) -> (Result<Config, Problems>, BTreeSet<String>) {
     match walk(text, environment, clients) {
         Ok(Walked { config, problems, known }) => (Problems::none_in(problems).map(|()| config), known),
-        // What else is wrong cannot be told apart from what the parser missed.
+        // After a syntax error, other problems cannot be told from what the parser missed.
         Err(problems) => (Err(problems), BTreeSet::new()),
     }
 }
 
-/// What came of reading all of it: where something is wrong, `config` has the default.
+/// The result of reading everything: where something is wrong, `config` has the default.
 struct Walked {
     config: Config,
     problems: Vec<Problem>,
@@ -134,11 +135,11 @@ pub struct BrokerConfig {
     pub url: BrokerUrl,
     /// All names start with it.
     pub prefix: String,
-    /// How many partitions each ordered stage has, 1 to 1024; `None` for as many as are in force, or else
-    /// [`broker::DEFAULT_PARTITIONS`].
+    /// How many partitions each ordered stage has, 1 to 1024; `None` for the number that the broker already has, or
+    /// else [`broker::DEFAULT_PARTITIONS`].
     pub partitions: Option<u16>,
-    /// How many messages a queue takes before its publishers must wait, 1 to 2,000,000,000: each partition of RabbitMQ, each
-    /// whole stage of the embedded broker.
+    /// How many messages a queue takes before its publishers must wait, 1 to 2,000,000,000. The limit holds for each
+    /// partition on RabbitMQ, for each whole stage on the embedded broker.
     pub max_length: u32,
 }
 
@@ -169,13 +170,13 @@ pub enum StoreUrl {
     Redis(SecretString),
 }
 
-/// The front door.
+/// The settings of ingress.
 #[derive(Debug, Clone)]
 pub struct IngressConfig {
     /// Where webhooks arrive.
     pub listen: SocketAddr,
-    /// What the provider sees and signs, without a trailing slash: any of them is believed, the first is told. At least
-    /// one is required by the ingress role and `up`.
+    /// The URLs that the provider calls and signs, without a trailing slash. A signature over any of them is accepted;
+    /// the first is the one that providers are told. The ingress role and `up` require at least one.
     pub public_urls: Vec<String>,
     /// How many bytes of messages may wait on disk while the broker cannot take them; 0 for none.
     pub spool_limit_bytes: u64,
@@ -189,25 +190,25 @@ impl IngressConfig {
     }
 }
 
-/// Turns.
+/// The settings of the worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// How many turns at a time, at least 1.
     pub concurrency: usize,
 }
 
-/// Sends.
+/// The settings of the sender.
 #[derive(Debug, Clone)]
 pub struct SenderConfig {
     /// How many provider calls at a time, at least 1.
     pub concurrency: usize,
 }
 
-/// Health and metrics.
+/// The settings of the endpoint for health and metrics.
 #[derive(Debug, Clone)]
 pub struct OperationsConfig {
     /// Where health checks and scrapers ask: keep it private.
     pub listen: SocketAddr,
-    /// `/health/live` fails once a stage has been stuck for so long.
+    /// `/health/live` fails once a stage has been stuck for this long.
     pub dead_after: Duration,
 }

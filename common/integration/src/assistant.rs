@@ -37,11 +37,11 @@ impl AssistantSettings {
 /// A watsonx Assistant and its backups.
 #[derive(Debug, Clone)]
 pub struct WatsonxSettings {
-    /// Where it is first looked for, then each backup in order. Never empty.
+    /// The first location, then the backups in order. Never empty.
     pub locations: Vec<WatsonxLocation>,
     /// How long one call may take; default 30 s.
     pub timeout: Duration,
-    /// How many more calls follow one that failed for a passing reason; default 2.
+    /// How many more calls follow one that failed for a temporary reason; default 2.
     pub retries: u32,
     /// How long to wait between them; default 2 s.
     pub retry_interval: Duration,
@@ -55,15 +55,16 @@ impl WatsonxSettings {
         location.saturating_mul(u32::try_from(self.locations.len()).unwrap_or(u32::MAX))
     }
 
-    /// An assistant at `locations`, of which there must be one, with the defaults for everything else.
+    /// An assistant at `locations`, at least one, with the defaults for everything else.
     #[must_use]
     pub fn new(locations: Vec<WatsonxLocation>) -> Self {
         Self { locations, timeout: Duration::from_secs(30), retries: 2, retry_interval: Duration::from_secs(2) }
     }
 }
 
-/// The longest that a turn may take, with every retry and backup: a third of the 30 minutes after which RabbitMQ takes a
-/// delivery for lost, because the turn before it in the conversation may take as long.
+/// The longest that a turn may take, with every retry and backup: 10 minutes, a third of the 30 minutes after which
+/// RabbitMQ considers a delivery lost. The delivery may also have to wait for the turn before it in the conversation,
+/// which may take as long.
 pub const LONGEST_TURN: Duration = Duration::from_secs(10 * 60);
 
 /// One place where the assistant runs.
@@ -73,15 +74,15 @@ pub struct WatsonxLocation {
     pub url: String,
     /// The assistant's id (or, with the older paths, the environment's).
     pub assistant_id: String,
-    /// With it, the newer paths are used.
+    /// The environment's id. If set, the newer paths are used.
     pub environment_id: Option<String>,
     /// The API version, a date.
     pub version: String,
-    /// How we prove ourselves.
+    /// How we authenticate.
     pub auth: AssistantAuth,
 }
 
-/// How we prove ourselves to an assistant.
+/// How we authenticate to an assistant.
 #[derive(Debug, Clone)]
 pub enum AssistantAuth {
     /// HTTP Basic with the user `apikey`.
@@ -104,12 +105,12 @@ pub enum AssistantAuth {
         /// The password or API key.
         secret: CloudPakSecret,
     },
-    /// No proof.
+    /// No authentication.
     None,
 }
 
 impl AssistantAuth {
-    /// The secret that it is, or is made from.
+    /// The secret that we authenticate with; `None` without authentication.
     #[must_use]
     pub fn secret(&self) -> Option<&Secret> {
         match self {
@@ -122,7 +123,7 @@ impl AssistantAuth {
     }
 }
 
-/// What a Cloud Pak user proves itself with.
+/// The secret of a Cloud Pak user.
 #[derive(Debug, Clone)]
 pub enum CloudPakSecret {
     /// Its password.

@@ -1,4 +1,4 @@
-//! An integration binds a provider account and its numbers to an assistant. These are the settings as everybody uses
+//! An integration binds a provider account and its numbers to an assistant. These are the settings as the services use
 //! them; the crate `config` reads them from the configuration file.
 
 mod assistant;
@@ -23,11 +23,11 @@ pub struct Integration {
     pub id: IntegrationId,
     /// Our numbers; empty means any number that the provider posts for.
     pub numbers: Vec<Address>,
-    /// Who carries the texts.
+    /// The provider account that carries the texts.
     pub provider: ProviderSettings,
-    /// Who answers.
+    /// The assistant that answers.
     pub assistant: AssistantSettings,
-    /// How.
+    /// How it answers.
     pub options: Options,
 }
 

@@ -9,7 +9,7 @@ use providers::{ProviderSettings, UnknownOutcome};
 pub struct Options {
     /// Whether a customer may begin a conversation by texting.
     pub initiate_from_inbound: bool,
-    /// Goes out when the assistant is beyond reach.
+    /// The text that the customer gets when the assistant cannot be reached.
     pub failure_message: String,
     /// After this long without a text the assistant's session ends.
     pub session_timeout: Duration,
@@ -17,13 +17,13 @@ pub struct Options {
     pub notify_on_session_timeout: bool,
     /// Texts that arrive within this window of each other join into one turn; zero joins none.
     pub coalesce_window: Duration,
-    /// A text older than this when its turn comes is set aside as expired.
+    /// A text older than this when its turn comes becomes a dead letter, as expired.
     pub reply_max_age: Duration,
     /// How many segments a number may send a second.
     pub rate_per_second: f64,
     /// Country calling codes that texts may come from; empty means all.
     pub allowed_country_codes: Vec<String>,
-    /// Whether media is sent as MMS; otherwise its URL is.
+    /// Whether media is sent as MMS; otherwise its URL is sent.
     pub mms: bool,
     /// How many characters a part may have, 1 to 1600.
     pub max_part_chars: u16,
@@ -32,8 +32,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults for a provider: media is sent as MMS where the provider can, and what IntelePeer's section says of
-    /// an unknown outcome holds unless the options say more.
+    /// The defaults for a provider: media is sent as MMS where the provider can, and an unknown outcome is handled as
+    /// IntelePeer's section says unless the options say otherwise.
     #[must_use]
     pub fn for_provider(provider: &ProviderSettings) -> Self {
         let (mms, unknown_outcome) = match provider {

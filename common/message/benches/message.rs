@@ -1,4 +1,4 @@
-//! What every message costs on its way: its numbers, its ids, its place among the partitions, its envelope.
+//! Measures the cost of each message: parsing numbers, deriving ids, choosing a partition, coding the envelope.
 #![allow(clippy::unwrap_used, reason = "a benchmark whose input is wrong has nothing to measure")]
 
 use std::hint::black_box;

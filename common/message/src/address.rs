@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest address. The longest ones known, agents of RCS and users of WhatsApp, have fewer than 64.
+/// The longest address, in characters. The longest ones known, agents of RCS and users of WhatsApp, have fewer than 64.
 const LONGEST_CHARS: usize = 128;
 /// Channels whose addresses may be numbers, with or without `+`.
 const CHANNELS_OF_NUMBERS: [&str; 3] = ["rcs", "sms", "whatsapp"];
@@ -25,8 +25,8 @@ pub struct Address(String);
 pub struct InvalidAddress;
 
 impl Address {
-    /// Reads an address. A number in any usual spelling becomes E.164, also behind a channel's name (`whatsapp:+…`), which
-    /// is put in lower case; all else stays as it is, but for blanks around it.
+    /// Reads an address. A number in any usual spelling becomes E.164, also behind a channel's name (`whatsapp:+…`),
+    /// which is put in lower case. Anything else stays as it is, except for surrounding blanks.
     ///
     /// # Errors
     /// [`InvalidAddress`] when it is empty or has more than 128 characters.
@@ -57,15 +57,15 @@ impl Address {
         Some(parsed.code().value().to_string())
     }
 
-    /// Whether a text could be sent there: to a number, a short code, or somebody on a channel. A sender id such as
+    /// Whether a text could be sent there: to a number, a short code, or an address on a channel. A sender id such as
     /// `AT&T` only sends.
     #[must_use]
     pub fn is_answerable(&self) -> bool {
         self.number().is_some() || is_short_code(&self.0) || split_channel(&self.0).is_some()
     }
 
-    /// Whether it is spelled like an address that a provider assigns: an answerable one without blanks, or a sender id of
-    /// at most 11 characters.
+    /// Whether it is spelled like an address that a provider assigns: an answerable one without blanks, or a sender id
+    /// of at most 11 characters.
     #[must_use]
     pub fn is_usual(&self) -> bool {
         (self.is_answerable() && self.0.bytes().all(|b| b.is_ascii_graphic())) || is_sender_id(&self.0)
@@ -83,7 +83,7 @@ impl Address {
         let mask = |(i, c)| if i >= shown_from || (i == 0 && is_number) { c } else { '*' };
         let colon = if channel.is_empty() { "" } else { ":" };
         let masked: String = rest.chars().enumerate().map(mask).collect();
-        // What is hidden may be asterisks itself.
+        // The hidden characters may be asterisks themselves.
         let masked = if masked == rest { "*".repeat(length) } else { masked };
         format!("{channel}{colon}{masked}")
     }

@@ -1,17 +1,17 @@
-//! Which failed attempts an envelope keeps. Those that failed for another reason than throttling are few, because they are
-//! counted; a number that is throttled is tried again until the reply is too old.
+//! Limits the failed attempts that an envelope keeps. Attempts that fail for another reason than throttling are few,
+//! because they are counted; a throttled number is tried again until the reply is too old.
 
 use super::{Attempt, Envelope};
 use crate::clock::Timestamp;
 use crate::failure::{Failure, FailureKind};
 
-/// So many are kept since the last replay: some 50 KiB. A part that was throttled every few seconds for hours would
-/// otherwise become too large to be read.
+/// How many attempts are kept since the last replay: some 50 KiB. A part that was throttled every few seconds for hours
+/// would otherwise become too large to be read.
 const MOST: usize = 256;
 
 impl Envelope {
-    /// Adds a failed attempt. When there are 256 since the last replay, the oldest that was throttled goes for it, but
-    /// never the very first.
+    /// Adds a failed attempt. When there are 256 since the last replay, it replaces the oldest throttled one, but never
+    /// the very first.
     pub fn record_attempt(&mut self, at: Timestamp, failure: &Failure) {
         let since_replay = self.attempts_since_replay().len();
         if since_replay >= MOST {

@@ -1,8 +1,8 @@
 //! Wall-clock time as a value that is passed in, so that tests decide what time it is.
 //! Delays are slept with `tokio::time`, which tests can pause.
 //!
-//! A wall clock may be set while we run. Delays and waits are therefore measured in steady time, and ages with care: see
-//! [`Clock::age`].
+//! A wall clock may be set while the process runs. Delays and waits are therefore measured in steady time, and ages
+//! with care: see [`Clock::age`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,19 +16,20 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// One moment in both times.
+    /// One moment in wall-clock time and in steady time.
     anchor: (Timestamp, Instant),
     slowest: Arc<Mutex<Slowest>>,
 }
 
-/// How far the wall clock was behind steady time when it was furthest behind, lately.
+/// How far the wall clock was behind steady time when it was furthest behind, within the last `MEMORY`.
 #[derive(Debug, Clone, Copy)]
 struct Slowest {
     ahead: SignedDuration,
     until: Instant,
 }
 
-/// Times that were told while the clock was wrong are met for at most this long; parts seldom stay longer on their way.
+/// How long the furthest lag is remembered: a message stamped while the clock was wrong is seldom on its way for
+/// longer.
 const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Clock {
@@ -52,15 +53,16 @@ impl Clock {
         self.read(Instant::now()).0
     }
 
-    /// How long ago `since` was, at least: a clock that is set forward, or right again after it was behind, makes nothing
-    /// older. Zero for what is to come. What is too young by this errs for a day at most.
+    /// How long ago `since` was, at least: a clock that is set forward, or right again after it was behind, makes
+    /// nothing older. Zero for a moment in the future. An age that is too small because of this is so for a day at
+    /// most.
     #[must_use]
     pub fn age(&self, since: Timestamp) -> Duration {
         let (now, slowest) = self.read(Instant::now());
         Duration::try_from(now.min(slowest).duration_since(since)).unwrap_or_default()
     }
 
-    /// The time now, and what it would be by the clock when it was furthest behind.
+    /// The time now, and the time by the clock as it was when it was furthest behind.
     fn read(&self, steady_now: Instant) -> (Timestamp, Timestamp) {
         let now = (self.now)();
         let (anchored_at, anchor) = self.anchor;

@@ -34,7 +34,8 @@ impl Conversation {
 
 /// A stable 128-bit name of a conversation; equal on every machine and in every release.
 ///
-/// It is a plain hash of phone numbers, so it can be guessed back: it names records and queues, and stays out of logs.
+/// It is a plain hash of phone numbers, so they can be recovered by guessing: it names records and queues, and stays
+/// out of logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationKey([u8; 16]);
 
@@ -47,7 +48,7 @@ impl ConversationKey {
         u16::try_from(hash % u64::from(partitions.max(1))).unwrap_or_default()
     }
 
-    /// A key of no conversation, which belongs to `partition` whenever there are more than that many.
+    /// A key that no conversation has. It belongs to `partition` whenever there are more than that many partitions.
     #[must_use]
     pub fn of_partition(partition: u16) -> Self {
         let mut key = [0; 16];
@@ -61,7 +62,7 @@ impl ConversationKey {
         hex::encode(self.0)
     }
 
-    /// Reads a key from 32 hexadecimal digits.
+    /// Reads a key from 32 hexadecimal digits; `None` for any other text.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut key = [0; 16];

@@ -19,14 +19,14 @@ pub struct Envelope {
     pub id: MessageId,
     /// The integration it belongs to.
     pub integration: IntegrationId,
-    /// The two ends.
+    /// The customer's number and ours.
     pub conversation: Conversation,
     /// When ingress accepted the text that caused it.
     pub accepted_at: Timestamp,
     /// What was tried and failed so far, oldest first.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
-    /// How often a person took it from the dead letters and sent it on its way again, oldest first.
+    /// Its replays from the dead letters by an operator, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<Replay>,
     /// W3C `traceparent` of the webhook that caused it: <https://www.w3.org/TR/trace-context/>.
@@ -43,9 +43,9 @@ pub enum Body {
     Inbound(Inbound),
     /// A part of a reply to the customer.
     Part(Part),
-    /// The provider's later word on a part.
+    /// A delivery receipt: the provider's later report on a part.
     Receipt(Receipt),
-    /// What the provider posted as a text and ingress could not read.
+    /// A request that the provider posted as a text and ingress could not read.
     Unread(Unread),
 }
 
@@ -65,18 +65,18 @@ pub struct Inbound {
     pub joined: Vec<Joined>,
 }
 
-/// A proven request that could not be read, kept for a person to look at. Its conversation is not known: both its ends are
-/// empty.
+/// An authenticated request that could not be read, kept for an operator to look at. Its conversation is unknown: both
+/// its numbers are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
     /// Why it could not be read; names no value.
     pub why: String,
     /// Its method, `GET` or `POST`.
     pub method: String,
-    /// What its body was said to be.
+    /// The content type that it named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// The query of a `GET`, else the body, without a secret; U+FFFD stands for what is no UTF-8.
+    /// The query of a `GET`, else the body, without a secret; U+FFFD stands for bytes that are not UTF-8.
     pub content: MessageText,
 }
 
@@ -85,17 +85,17 @@ pub struct Unread {
 pub struct Joined {
     /// The id it had as a message of its own.
     pub id: MessageId,
-    /// What was tried for it and failed before it joined.
+    /// Its failed attempts before it joined, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
-    /// How often it was replayed, by itself before it joined or with what it joined.
+    /// Its replays, by itself before it joined or with the text that it joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<Replay>,
     /// The text.
     pub inbound: Inbound,
 }
 
-/// One provider call's worth of a reply.
+/// The piece of a reply that one provider call sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The turn it answers.
@@ -109,10 +109,10 @@ pub struct Part {
     pub media: Vec<Media>,
 }
 
-/// The provider's later word on a part.
+/// A delivery receipt: the provider's later report on a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The provider's name for the message it speaks of.
+    /// The provider's name for the message that it reports on.
     pub provider_message_id: String,
     /// Our part, when the callback URL named it.
     pub part: Option<MessageId>,
@@ -147,12 +147,12 @@ pub struct Media {
     pub content_type: Option<String>,
 }
 
-/// One try at a provider or an assistant that failed.
+/// A failed call to a provider or an assistant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it failed.
     pub at: Timestamp,
-    /// How.
+    /// The kind of failure.
     pub kind: FailureKind,
     /// The other side's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub struct Attempt {
     pub what: String,
 }
 
-/// The payload is no envelope this release can read.
+/// The payload is not an envelope that this release can read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// Not JSON, or not of the envelope's shape. The text names the place, never the content.
@@ -189,16 +189,16 @@ impl Envelope {
         self.conversation.key(&self.integration)
     }
 
-    /// An envelope caused by this one: same conversation, trace and time of acceptance, no attempts, and the time from
-    /// which age counts.
+    /// An envelope caused by this one: the same conversation, trace and time of acceptance, no attempts, and an age
+    /// that counts from the same moment.
     #[must_use]
     pub fn causing(&self, id: MessageId, body: Body) -> Self {
         let replays = self.replays.last().map(Replay::inherited).into_iter().collect();
         Self { schema: SCHEMA, id, attempts: Vec::new(), replays, body, ..self.clone() }
     }
 
-    /// Takes a later text of the same burst along, once however often it comes. Messages of other kinds are dropped, so
-    /// only a stage of texts may join.
+    /// Adds a later text of the same burst, once however often it comes. Messages of other kinds are dropped, so only a
+    /// stage of texts may join.
     pub fn join(&mut self, later: Self) {
         let (Body::Inbound(first), Body::Inbound(mut next)) = (&mut self.body, later.body) else { return };
         let followers = std::mem::take(&mut next.joined);
@@ -210,7 +210,7 @@ impl Envelope {
         }
     }
 
-    /// The payload as it travels.
+    /// The payload to publish.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         // Every field is a string, number, list or map with string keys: serialising cannot fail.
@@ -246,7 +246,7 @@ impl Unreadable {
 
 impl std::fmt::Debug for Media {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The URL is a bearer secret: whoever knows it may look at the picture.
+        // The URL is a bearer secret: it is all that is needed to see the picture.
         write!(f, "Media({})", self.content_type.as_deref().unwrap_or("unknown type"))
     }
 }

@@ -1,29 +1,30 @@
-//! The error that carries its own decision: what kind of failure it was tells the caller what to do next.
+//! The error that carries its own decision: the kind of failure tells the caller what to do next.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// What a failure means for whoever has to decide about it.
+/// What a failure means for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Nothing happened, and the same call may succeed later.
     Transient,
-    /// We were told to slow down; nothing happened. All of the failure's [`Scope`] should pause, not only this message.
+    /// The other side told us to slow down; nothing happened. All of the failure's [`Scope`] should pause, not only
+    /// this message.
     Throttled,
     /// The call may have had its effect: ask before doing it again.
     Unknown,
     /// This message can never succeed.
     Permanent,
-    /// The customer wants no texts: this message ends, and that is no fault.
+    /// The customer opted out of texts: this message ends, and that is no fault.
     OptedOut,
-    /// Nothing of the kind can succeed until an operator mends a setting (credentials, numbers, permissions).
+    /// No such call can succeed until an operator fixes a setting (credentials, numbers, permissions).
     Misconfigured,
 }
 
 impl FailureKind {
-    /// Whether the same call is worth trying again without a person's help.
+    /// Whether the same call is worth trying again without an operator's help.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
@@ -46,7 +47,7 @@ impl FailureKind {
     }
 }
 
-/// Whom it concerns when we are told to slow down.
+/// The texts that a request to slow down applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Scope {
     /// Texts between the two numbers of the conversation.
@@ -67,7 +68,7 @@ pub struct Failure {
     pub code: Option<String>,
     /// The other side's hint to wait: a floor for the next attempt, never shortened.
     pub retry_after: Option<Duration>,
-    /// Whom it concerns, where it is [`FailureKind::Throttled`].
+    /// The texts that the request to slow down applies to, where it is [`FailureKind::Throttled`].
     pub scope: Scope,
     what: String,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -84,7 +85,7 @@ impl Failure {
         Self::new(FailureKind::Transient, what)
     }
 
-    /// A failure that no retry can mend.
+    /// A failure that no retry can fix.
     pub fn permanent(what: impl Into<String>) -> Self {
         Self::new(FailureKind::Permanent, what)
     }
@@ -113,7 +114,7 @@ impl Failure {
         self
     }
 
-    /// Says whom it concerns.
+    /// Sets the texts that the request to slow down applies to.
     #[must_use]
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = scope;

@@ -1,12 +1,12 @@
-//! Names of messages and integrations. A message's id derives from what caused it, so that doing the same thing twice
-//! gives the same id and the ledgers can tell.
+//! Names of messages and integrations. A message's id derives from its cause, so that doing the same thing twice gives
+//! the same id and the ledgers recognise it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The namespace of all ids derived here; changing it would make every ledger forget.
+/// The namespace of all ids derived here. Under another one no ledger would recognise an earlier message.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_4a52_7d0e_5b8a_9a3e_5357_424f_4152);
 
 /// Names one message. Equal causes give equal ids.

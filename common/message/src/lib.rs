@@ -1,6 +1,6 @@
-//! What travels through the queues: an [`Envelope`] around a text from a customer, a part of a reply, a receipt, or what could
-//! not be read.
-//! Numbers and texts have types that redact themselves in `Debug`, so no log line can leak one by accident.
+//! The messages in the queues: an [`Envelope`] around a text from a customer, a part of a reply, a receipt, or a
+//! request that could not be read. Numbers and texts have types that redact themselves in `Debug`, so no log line can
+//! leak one by accident.
 
 pub mod clock;
 pub mod failpoint;

@@ -1,4 +1,4 @@
-//! Replays: a person took a message from the dead letters and sent it on its way again. The envelope says who, when and
+//! Replays: an operator took a message from the dead letters and published it again. The envelope says who, when and
 //! why, so that ledgers can tell a replay from a redelivery and age and attempts count anew.
 
 use serde::{Deserialize, Serialize};
@@ -9,29 +9,29 @@ use crate::clock::Timestamp;
 /// One replay of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
-    /// When.
+    /// When it was replayed.
     pub at: Timestamp,
-    /// Who asked for it, such as `user@host`.
+    /// The operator who asked for it, such as `user@host`.
     pub by: String,
     /// The reason that the dead letter had.
     pub reason: String,
     /// How many attempts had failed by then; those after it belong to this replay.
     pub attempts_before: usize,
-    /// It was not this message that was replayed but the one that caused it: age counts from it, nothing else does.
+    /// The message that caused this one was replayed, not this one: its age counts from the replay, nothing else does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inherited: bool,
 }
 
 impl Replay {
-    /// The same as what a message that was caused after it says about it.
+    /// This replay, as recorded in a message that the replayed one causes.
     pub(super) fn inherited(&self) -> Self {
         Self { attempts_before: 0, inherited: true, ..self.clone() }
     }
 }
 
 impl Envelope {
-    /// Notes that `by` replays this message at `at`, and with it the texts that joined it, after it was a dead letter
-    /// for `reason`.
+    /// Notes that `by` replays this message at `at`, and with it the texts that joined it. It was a dead letter for
+    /// `reason`.
     pub fn replay(&mut self, at: Timestamp, by: &str, reason: &str) {
         let replay = |attempts_before| Replay {
             at,
@@ -48,7 +48,7 @@ impl Envelope {
         }
     }
 
-    /// How often a person replayed this very message.
+    /// How often an operator replayed this very message.
     #[must_use]
     pub fn times_replayed(&self) -> usize {
         self.replays.iter().filter(|replay| !replay.inherited).count()
@@ -61,8 +61,8 @@ impl Envelope {
         self.attempts.get(before..).unwrap_or_default()
     }
 
-    /// From when its age counts: its acceptance, or the last replay. Its place in the conversation's order stays that
-    /// of its acceptance.
+    /// The moment from which its age counts: its acceptance, or the last replay. Its place in the conversation's order
+    /// stays that of its acceptance.
     #[must_use]
     pub fn age_counts_from(&self) -> Timestamp {
         self.replays.iter().map(|replay| replay.at).fold(self.accepted_at, Timestamp::max)

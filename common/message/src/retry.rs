@@ -20,13 +20,13 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// For calls to servers of our own: 100 ms to 2 s.
     pub const NEAR: Self = Self { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
-    /// For looking whether a broker that went away is back: 100 ms to 500 ms. To be refused costs both sides next to
-    /// nothing, and everything waits.
+    /// For reconnecting to a broker that went away: 100 ms to 500 ms. A refused attempt costs both sides next to
+    /// nothing, and all work waits for the connection.
     pub const RECONNECT: Self = Self { initial: Duration::from_millis(100), max: Duration::from_millis(500) };
-    /// For calls to somebody else's API: 500 ms to 30 s.
+    /// For calls to external APIs: 500 ms to 30 s.
     pub const FAR: Self = Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
 
-    /// A fresh row of delays.
+    /// A new sequence of delays.
     #[must_use]
     pub fn start(self) -> Backoff {
         let inner = ExponentialBackoff {
@@ -42,7 +42,7 @@ impl RetryPolicy {
     }
 }
 
-/// A row of growing delays.
+/// A sequence of growing delays.
 #[derive(Debug)]
 pub struct Backoff {
     inner: ExponentialBackoff,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Told to every task that must end when the process does. Cheap to clone; one per process or test.
+/// The stop signal for every task that must end with the process. Cheap to clone; one per process or test.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     token: CancellationToken,
@@ -12,7 +12,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that nobody has asked for yet; in-flight work gets `grace` once somebody does.
+    /// A shutdown that has not started yet. Once it starts, work in flight gets `grace`.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self { token: CancellationToken::new(), grace }
@@ -24,12 +24,12 @@ impl Shutdown {
         self.grace
     }
 
-    /// Asks everybody to stop taking work.
+    /// Asks every task to stop taking work.
     pub fn start(&self) {
         self.token.cancel();
     }
 
-    /// Returns once somebody asked to stop.
+    /// Returns once the shutdown has started.
     pub async fn started(&self) {
         self.token.cancelled().await;
     }

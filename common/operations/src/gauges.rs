@@ -1,5 +1,5 @@
-//! Gauges that are asked for when a scraper comes, and written by ourselves: the recorder would keep the last value of
-//! one that cannot be asked any more, and a number that is hours old looks like one of now.
+//! Gauges that are read when a scraper comes, and rendered here instead of by the recorder: the recorder would keep the
+//! last value of a gauge that can no longer be read, and a value that is hours old looks like a current one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -15,10 +15,10 @@ use work::spool_status::{Intake, SpoolState};
 
 use super::CHECK_TIMEOUT;
 
-/// Messages that wait this long without any of them moving mean that a stage is stuck, and a partition from which nothing
-/// comes for so long, not even a heartbeat, is sick.
+/// A stage is stuck when messages have waited for this long and none of them moved. A partition is sick when nothing
+/// has come from it for this long, not even a heartbeat.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
-/// How many sick partitions a check names: the metrics have them all.
+/// How many silent partitions a check names: the metrics have them all.
 const NAMED: usize = 8;
 
 /// What a process's readiness and liveness depend on. Cheap to clone.
@@ -26,7 +26,7 @@ const NAMED: usize = 8;
 pub struct Health {
     /// Checked by a real publish.
     pub broker: Arc<dyn Broker>,
-    /// The front door, if it is in this process: it can take messages while its spool can, also without the broker.
+    /// The ingress, if it is in this process: it can take messages while its spool can, also without the broker.
     pub intake: Option<Arc<Intake>>,
     /// Checked by a real write; ingress needs none.
     pub store: Option<Arc<dyn Store>>,
@@ -34,11 +34,11 @@ pub struct Health {
     pub stages: Vec<(Stage, Arc<Progress>)>,
     /// Tells how old messages are.
     pub clock: Clock,
-    /// A stage that is stuck for so long fails liveness.
+    /// A stage that is stuck for this long fails liveness.
     pub dead_after: Duration,
 }
 
-/// A service, as far as it can be asked whether it is ready.
+/// A service whose readiness can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Ingress,
@@ -66,18 +66,18 @@ impl Role {
     }
 }
 
-/// What was found, in words that name no peer; the log has the whole of it.
+/// The results of the checks, in words that name no peer; the log has the details.
 #[derive(Debug)]
 pub(super) struct Checked {
     /// Each check's name, and what is wrong.
     checks: Vec<(&'static str, Result<(), String>)>,
-    /// How the front door and the others are, in the order of [`Role::ALL`].
+    /// Whether each role of this process is ready, in the order of [`Role::ALL`].
     roles: Vec<(Role, bool)>,
 }
 
 impl Checked {
-    /// Whether this process should be given traffic. Only a front door is given any, so where there is one its word is
-    /// the answer: it keeps texts while the others cannot work.
+    /// Whether this process should get traffic. Only an ingress gets any, so where there is one its readiness is the
+    /// answer: it keeps texts while the other roles cannot work.
     pub(super) fn is_ready(&self) -> bool {
         match self.roles.iter().find(|(role, _)| *role == Role::Ingress) {
             Some((_, is_ready)) => *is_ready,
@@ -94,14 +94,14 @@ impl Checked {
         self.roles.iter().map(|(role, is_ready)| (role.as_str(), *is_ready))
     }
 
-    /// Each check's name and its word.
+    /// Each check's name and result: `ok`, or what is wrong.
     pub(super) fn words(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.checks.iter().map(|(name, checked)| (*name, checked.as_ref().err().map_or("ok", String::as_str)))
     }
 }
 
 impl Health {
-    /// Asks everything that readiness depends on.
+    /// Runs every check that readiness depends on.
     pub(super) async fn check(&self) -> Checked {
         let store = async {
             match &self.store {
@@ -116,7 +116,7 @@ impl Health {
         let is_ready = |role: Role| {
             let mut own = stages.iter().filter(|(stage, _)| role.works_on(*stage)).peekable();
             match (role, spool) {
-                // Either will do: what one of them cannot take, the other can.
+                // Either is enough: what one of them cannot take, the other can.
                 (Role::Ingress, spool) => Some(broker.is_ok() || spool?.takes_messages()),
                 _ if own.peek().is_none() => None,
                 _ => Some(broker.is_ok() && !matches!(store, Some((_, Err(_)))) && own.all(|(_, well)| well.is_ok())),
@@ -130,7 +130,7 @@ impl Health {
         Checked { checks, roles }
     }
 
-    /// Whether messages move, every partition is consumed, and something comes out of each.
+    /// Fails unless messages move, every partition is consumed, and something comes out of each.
     fn at_work(&self, stage: Stage, progress: &Progress) -> Result<(), String> {
         let now = Instant::now();
         if progress.is_stuck(now, STUCK_AFTER) {
@@ -150,7 +150,7 @@ impl Health {
     }
 }
 
-/// Whether messages come out of every partition.
+/// Fails if nothing has come out of some partition for `STUCK_AFTER`.
 fn all_speak(progress: &Progress, now: Instant) -> Result<(), String> {
     let pulse = progress.pulse();
     let silent = pulse.iter().flat_map(|pulse| pulse.silent(now, STUCK_AFTER));
@@ -164,7 +164,7 @@ fn all_speak(progress: &Progress, now: Instant) -> Result<(), String> {
     Err(format!("nothing comes out of {}{more}", first.join(", ")))
 }
 
-/// A partition and for how long nothing has come out of it.
+/// A partition, and for how long nothing has come out of it.
 struct Silent(usize, Duration);
 
 impl fmt::Display for Silent {

@@ -1,5 +1,5 @@
-//! The private listener: is it alive, is it ready, and what do its counters say. Meant for orchestrators, load
-//! balancers and Prometheus, never for the internet.
+//! The private listener for liveness, readiness and metrics. Meant for orchestrators, load balancers and Prometheus,
+//! never for the internet.
 
 pub mod logs;
 
@@ -28,18 +28,23 @@ use health::{Checked, Role};
 
 /// How long a check may take before it counts as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Histograms must be drained even when nobody scrapes.
+/// How often histograms are drained, which must happen even when no scraper comes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Upper bounds of the buckets of every latency, in seconds: they cover all answers of a provider or an assistant, up
+/// to the longest timeout.
+const LATENCY_BUCKETS_S: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// The process's metrics recorder, installed when first asked for; `None` if something else installed one.
 #[must_use]
 pub fn metrics_recorder() -> Option<PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
+    let install = || PrometheusBuilder::new().set_buckets(&LATENCY_BUCKETS_S).ok()?.install_recorder().ok();
+    RECORDER.get_or_init(install).clone()
 }
 
-/// Serves `/health/live`, `/health/ready`, `/health/ready/{role}` and `/metrics` on `listener` until `shutdown`; requests in flight then get as
-/// long as a check may take.
+/// Serves `/health/live`, `/health/ready`, `/health/ready/{role}` and `/metrics` on `listener` until `shutdown`;
+/// requests in flight then get as long as a check may take.
 pub async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) {
     let recorder = metrics_recorder();
     let router = Router::new()
@@ -59,7 +64,7 @@ pub async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) {
     });
     let started = shutdown.clone();
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { started.started().await });
-    // Graceful means to wait for every request that has begun, also for one that never ends.
+    // A graceful shutdown waits for every request that has begun, also for one that never ends.
     let cut_off = async {
         shutdown.started().await;
         tokio::time::sleep(CHECK_TIMEOUT).await;
@@ -120,7 +125,7 @@ async fn metrics(State((health, recorder)): State<Operations>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-/// The gauges of now. What cannot be asked is left out.
+/// The current gauges. One that cannot be read is left out.
 async fn asked(health: &Health) -> Gauges {
     let mut gauges = Gauges::default();
     if let Ok(Ok(depths)) = tokio::time::timeout(CHECK_TIMEOUT, health.broker.depths()).await {

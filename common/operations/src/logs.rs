@@ -16,8 +16,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Never heard beyond these levels, whatever the filter asks for: at `WARN` lapin logs unroutable messages whole, at
-/// `TRACE` it and the HTTP stack log credentials.
+/// The highest levels that these crates may log at, whatever the filter asks for: at `WARN` lapin logs unroutable
+/// messages whole, at `TRACE` it and the HTTP stack log credentials.
 const MUTED: [(&str, LevelFilter); 6] = [
     ("lapin", LevelFilter::OFF),
     ("amq_protocol", LevelFilter::OFF),
@@ -33,19 +33,19 @@ pub fn is_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok()
 }
 
-/// Lets through what `text` asks for (as in `info,broker=debug`; `info` if it is no filter), except what other
-/// people's crates would give away.
+/// Lets through what `text` asks for (as in `info,broker=debug`; `info` if it is no filter), except log lines in which
+/// third-party crates would leak secrets.
 #[must_use]
 pub fn filter(text: &str) -> impl Layer<Registry> {
     let asked = EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info"));
-    // A filter of its own: within one, whatever names a part of a crate wins over what names the crate.
+    // A filter of its own: within one filter, a directive for a part of a crate wins over the one for the crate.
     asked.and_then(Targets::new().with_default(LevelFilter::TRACE).with_targets(MUTED))
 }
 
 /// Sends log lines to stderr: those that [`filter`] lets through. A second call changes nothing.
 pub fn init_logs(text: &str, format: LogFormat) {
     let lines = fmt::layer().with_writer(io::stderr);
-    // Without this check a file full of escape codes; with it `NO_COLOR` still has its say.
+    // Without this check a log file would be full of escape codes; with it `NO_COLOR` still works.
     let lines = if io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let logs = tracing_subscriber::registry().with(filter(text));
     let outcome = match format {

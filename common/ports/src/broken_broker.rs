@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{Broker, Delivery, Depths, Outgoing, Settler, Stage, Standing, Subscription};
-use message::failpoint::armed::{Sabotage, is_broken};
+use message::failpoint::{Sabotage, is_broken};
 use message::failure::Failure;
 use tokio::time::timeout;
 
-/// One publish in so many is dropped.
+/// One publish in this many is dropped.
 const DROPPED: u32 = 10;
 /// How long a delivery waits for another to change places with.
 const COMPANY: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl Broker for Broken {
 struct BrokenSubscription {
     inner: Box<dyn Subscription>,
     broker: Arc<dyn Broker>,
-    /// Comes after the one behind it.
+    /// Handed out after the delivery behind it.
     overtaken: Option<Delivery>,
 }
 
@@ -74,14 +74,14 @@ impl Subscription for BrokenSubscription {
                 self.overtaken = Some(self.inner.next().await);
             }
             let behind = timeout(COMPANY, self.inner.next()).await.ok();
-            // Whichever is there: the one behind first, then the one that waited.
+            // The one behind first, if there is one; then the one that waited.
             if let Some(delivery) = behind.or_else(|| self.overtaken.take()) {
                 return delivery;
             }
         }
         let delivery = self.inner.next().await;
         if is_broken(Sabotage::AckEarly) {
-            // A settled delivery that fails to be settled stays queued, which is what this is about to prevent.
+            // If this fails, the delivery stays queued: the fault is then not injected.
             drop(delivery.settle(&[]).await);
             let settler = Box::new(Late(Arc::clone(&self.broker)));
             return Delivery { settler, ..delivery };
@@ -94,7 +94,7 @@ impl Subscription for BrokenSubscription {
     }
 }
 
-/// Settles what was settled long ago.
+/// Settles a delivery that was taken off its queue before: it only publishes the effects.
 struct Late(Arc<dyn Broker>);
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use message::failpoint::armed::{Sabotage, is_broken};
+use message::failpoint::{Sabotage, is_broken};
 use message::failure::Failure;
 use store::{Commit, Key, Record, Store, Write};
 
@@ -18,7 +18,7 @@ pub(crate) fn store(inner: Arc<dyn Store>) -> Arc<dyn Store> {
     inner
 }
 
-/// Forgets the records whose names begin so.
+/// Forgets the records whose names begin with `forgets`.
 #[derive(Debug)]
 struct Forgetful {
     inner: Arc<dyn Store>,

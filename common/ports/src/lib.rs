@@ -21,10 +21,10 @@ use store::Store;
 use store::redis::RedisStore;
 use work::{Ports, Rhythm, StageProgress};
 
-/// What the adapters' clients understand, for [`Config::load`].
+/// The URL checks of the adapters' clients, for [`Config::load`].
 pub const CLIENTS: Clients = Clients { amqp: RabbitMq::is_url, redis: RedisStore::is_url };
 
-/// Opens the adapters that `config` names. Servers that are away are no error: they are waited for while in use.
+/// Opens the adapters that `config` names. A server that is away is no error: its clients wait for it while in use.
 ///
 /// # Errors
 /// When the embedded file cannot be opened or another process has it.
@@ -51,8 +51,8 @@ pub fn open(config: &Config, clock: Clock) -> Result<Ports, Failure> {
     Ok(Ports { broker, store, clock, progress: StageProgress::default(), heartbeats })
 }
 
-/// The dead letters of the queues that `config` names, for an operator's command: on the embedded backend beside whoever
-/// runs there.
+/// The dead letters of the queues that `config` names, for an operator's command. On the embedded backend it works
+/// beside a running process.
 ///
 /// # Errors
 /// When there is no embedded file, or it cannot be opened.

@@ -27,7 +27,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const OLD_TOKEN: &str = "fedcba9876543210fedcba9876543210";
 const WORDS: &str = "Hi, my order 4711 has not arrived yet & I am away from Monday on. Can you send it to my office?";
 
-/// A request that owns what it is made of.
+/// A webhook request with owned fields.
 struct Request {
     target: &'static str,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! A provider's HTTP answer, read within bounds before anybody judges it.
+//! A provider's HTTP answer, read within bounds before it is classified.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::http_client;
 
-/// No answer that we ask for is longer; what is, counts as unreadable.
+/// The longest body that is read, 4 MiB: no answer that we ask for is longer. A longer body counts as unreadable.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// An answer whose status arrived.
@@ -18,9 +18,9 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct Answer {
     /// The status.
     pub(super) status: StatusCode,
-    /// The hint to wait, if it holds one.
+    /// How long the provider asks us to wait, if it does.
     pub(super) retry_after: Option<Duration>,
-    /// When it was made, by the provider's clock.
+    /// When the answer was made, by the provider's clock.
     pub(super) date: Option<Timestamp>,
     /// The body; `None` when it broke off or was too long.
     body: Option<Vec<u8>>,
@@ -53,7 +53,7 @@ impl Answer {
     }
 }
 
-/// Reads a date as RFC 2822 has it, and HTTP.
+/// Reads a date in the form of RFC 2822, which HTTP uses too.
 pub(super) fn moment(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }

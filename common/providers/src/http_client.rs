@@ -1,4 +1,4 @@
-//! HTTP clients that cannot hang or be led astray, and the first reading of what went wrong with a call.
+//! HTTP clients with timeouts and without redirects, and the first classification of a failed call.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub fn client(timeout: Duration) -> Result<reqwest::Client, Failure> {
         .map_err(|e| Failure::misconfigured("cannot set up TLS for an HTTP client").caused_by(e.without_url()))
 }
 
-/// What a call that brought no HTTP answer means: certainly not sent, or unknown.
+/// Classifies a call without an HTTP answer: [`FailureKind::Transient`] if the request was certainly not sent, else
+/// [`FailureKind::Unknown`].
 #[must_use]
 pub fn classify(error: reqwest::Error) -> Failure {
     let kind = if error.is_connect() || error.is_builder() { FailureKind::Transient } else { FailureKind::Unknown };
@@ -41,7 +42,7 @@ pub fn classify(error: reqwest::Error) -> Failure {
     Failure::new(kind, what).caused_by(error.without_url())
 }
 
-/// The other side's hint to wait: `Retry-After` in seconds. Its date form is rare with APIs and ignored.
+/// Returns the server's `Retry-After`, read as seconds. Its date form is rare with APIs and ignored.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(::http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! Providers carry SMS. Each has a folder, cut the same way.
+//! Providers carry SMS. Each provider has a folder of the same structure.
 //!
 //! `webhook.rs` (their requests to us), `send.rs` (ours to them), `failure.rs` (what their refusals mean). Two narrow
 //! ports keep the services apart: ingress knows only [`Webhook`], the sender only [`Carrier`].
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use settings::{ProviderSettings, UnknownOutcome};
 
-/// A webhook request as it arrived, before anything is believed of it.
+/// A webhook request as it arrived, not yet verified.
 #[derive(Clone, Copy)]
 pub struct WebhookRequest<'a> {
     /// The method, `GET` or `POST`.
@@ -48,14 +48,14 @@ pub enum Refusal {
     /// The proof that it comes from the provider is missing or wrong.
     #[error("{0}")]
     Unproven(&'static str),
-    /// It is proven and cannot be understood.
+    /// It is proven but cannot be understood.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// The provider's side of our front door. Pure: no I/O, no clock.
+/// Checks and reads a provider's webhook requests. Pure: no I/O, no clock.
 pub trait Webhook: Send + Sync + fmt::Debug {
-    /// Checks what the headers alone can show to be wrong with the proof, so that no body is read for nothing.
+    /// Checks as much of the proof as the headers alone hold, so that the body is not read in vain.
     ///
     /// # Errors
     /// [`Refusal::Unproven`].
@@ -72,7 +72,7 @@ pub trait Webhook: Send + Sync + fmt::Debug {
     /// Reads a text. To be called only on verified requests.
     ///
     /// # Errors
-    /// [`Refusal::Unreadable`], or [`Refusal::Unproven`] when it speaks for another account.
+    /// [`Refusal::Unreadable`], or [`Refusal::Unproven`] when it names another account.
     fn read_message(&self, request: &WebhookRequest<'_>) -> Result<(Conversation, Inbound), Refusal>;
 
     /// Reads a delivery receipt; `None` for a report that changes nothing. To be called only on verified requests.
@@ -90,7 +90,7 @@ pub trait Webhook: Send + Sync + fmt::Debug {
     fn accepted(&self) -> StatusCode;
 }
 
-/// What a request says: the query of a `GET`, else the body.
+/// The content of a request: the query of a `GET`, else the body.
 fn content<'a>(request: &WebhookRequest<'a>) -> &'a [u8] {
     match *request.method {
         Method::GET => request.target.split_once('?').map_or("", |(_, query)| query).as_bytes(),
@@ -98,7 +98,7 @@ fn content<'a>(request: &WebhookRequest<'a>) -> &'a [u8] {
     }
 }
 
-/// The provider's name of a message if it `is_usual`, else one made of it: it stands in logs and lists.
+/// The provider's name of a message if it `is_usual`, else the hash of that name: it is shown in logs and lists.
 fn message_name(name: &str, is_usual: fn(&str) -> bool) -> String {
     if is_usual(name) { name.to_owned() } else { format!("sha256:{}", hex::encode(Sha256::digest(name.as_bytes()))) }
 }
@@ -121,7 +121,7 @@ pub struct Sms<'a> {
 /// What the provider tells of a part whose outcome we do not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trace {
-    /// These of its texts may be it, the oldest first; all others certainly are not.
+    /// The provider's texts that may be the part, the oldest first; all others certainly are not.
     Listed(Vec<Candidate>),
     /// This provider cannot be asked.
     Unsupported,
@@ -132,9 +132,9 @@ pub enum Trace {
 pub struct Candidate {
     /// The provider's name for it.
     pub name: String,
-    /// Whether it is the same in all that identifies a text; otherwise some of that was hidden or changed.
+    /// Whether everything that identifies a text is the same; otherwise some of that was hidden or changed.
     pub is_same: bool,
-    /// How long ago the provider took it, by the provider's clock; `None` when that cannot be told.
+    /// How long ago the provider accepted it, by the provider's clock; `None` when that cannot be told.
     pub age: Option<Duration>,
 }
 
@@ -147,16 +147,17 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     /// Classified once, here: see [`message::failure::FailureKind`].
     async fn send(&self, sms: &Sms<'_>) -> Result<String, Failure>;
 
-    /// Asks the provider whether it took a text whose outcome is unknown. May take several calls: give it a deadline.
+    /// Asks the provider whether it accepted a text whose outcome is unknown. May take several calls: give it a
+    /// deadline.
     ///
     /// # Errors
     /// When it cannot be asked now.
     async fn find(&self, sms: &Sms<'_>) -> Result<Trace, Failure>;
 
-    /// Whether receipts that name the part come for what is sent now.
+    /// Whether the provider sends receipts that name the part for texts that are sent now.
     fn has_receipts(&self) -> bool;
 
-    /// Whether what [`Carrier::find`] lists may belong to another conversation of the customer.
+    /// Whether texts that [`Carrier::find`] lists may belong to another conversation of the customer.
     fn lists_other_conversations(&self) -> bool;
 }
 
@@ -164,8 +165,8 @@ pub trait Carrier: Send + Sync + fmt::Debug {
 pub const OPTED_OUT: &str = "opted_out";
 
 /// What the code of a receipt from the provider named `provider` means, in one of a few words that may become a label:
-/// the name of a [`message::failure::FailureKind`], [`OPTED_OUT`], `none` without a code, and `other` for one that is not
-/// known.
+/// the name of a [`message::failure::FailureKind`], [`OPTED_OUT`], `none` without a code, and `other` for one that is
+/// not known.
 #[must_use]
 pub fn receipt_class(provider: &str, code: Option<&str>) -> &'static str {
     let Some(code) = code else { return "none" };
@@ -173,7 +174,7 @@ pub fn receipt_class(provider: &str, code: Option<&str>) -> &'static str {
     class.unwrap_or("other")
 }
 
-/// The front door for an account. `public_urls` are what the provider may see and sign.
+/// Returns the webhook reader of an account. `public_urls` are the URLs that the provider may call and sign.
 #[must_use]
 pub fn webhook(settings: &ProviderSettings, public_urls: &[String]) -> Box<dyn Webhook> {
     match settings {
@@ -182,8 +183,8 @@ pub fn webhook(settings: &ProviderSettings, public_urls: &[String]) -> Box<dyn W
     }
 }
 
-/// The way out for an account, each of whose calls ends after `timeout`. Receipts go to `status_url`; without one, and
-/// where a provider pushes none, there are none.
+/// Returns the carrier of an account. Each of its calls ends after `timeout`. Receipts go to `status_url`; there are
+/// none without a `status_url`, or when the provider pushes none.
 ///
 /// # Errors
 /// When the settings name no credentials, or TLS cannot be set up.

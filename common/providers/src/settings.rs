@@ -59,6 +59,6 @@ pub enum UnknownOutcome {
     /// Send it again: the customer may get it twice.
     #[default]
     Resend,
-    /// Set it aside: the customer may not get it until a person replays it.
+    /// Make it a dead letter: the customer may not get it until a person replays it.
     DeadLetter,
 }

@@ -1,4 +1,4 @@
-//! A secret, and the file it came from: one that is mounted changes on disk while the process runs, and is read again.
+//! A secret, and the file it came from. A mounted file changes while the process runs, so it is read again.
 
 use std::fmt;
 use std::fs::File;
@@ -11,9 +11,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// No secret is larger; a wrong path may lead to something endless.
+/// The largest file that is read as a secret; a wrong path may lead to an endless one.
 const LARGEST_FILE_BYTES: u64 = 64 * 1024;
-/// Anyone can send a wrong proof, and each could cost a look at the disk.
+/// How often the files are read at most: any client can send a wrong proof, and each could cost a look at the disk.
 const BETWEEN_READS: Duration = Duration::from_secs(10);
 
 /// A secret whose clones all change together. Never empty when it was read from a file.
@@ -33,7 +33,7 @@ struct Current {
 }
 
 impl Secret {
-    /// What the file at `path` holds, without line ends at its end. Blocks for as long as the disk takes.
+    /// The content of the file at `path`, without line ends at its end. Blocks for as long as the disk takes.
     ///
     /// # Errors
     /// When the file cannot be read, is no text, is empty or is larger than 64 KiB.
@@ -45,14 +45,14 @@ impl Secret {
         Self(Arc::new(Inner { current: RwLock::new(Current { value, changed_at: None }), file }))
     }
 
-    /// What it is now.
+    /// Its current value.
     #[must_use]
     pub fn current(&self) -> SecretString {
         self.look().value
     }
 
-    /// Reads its file again, if it has one, and says whether it changed. What cannot be read leaves it as it was, and is
-    /// logged. Blocks for as long as the disk takes.
+    /// Reads its file again, if it has one. Returns whether the secret changed. A file that cannot be read leaves the
+    /// secret as it was, and is logged. Blocks for as long as the disk takes.
     pub fn read_again(&self) -> bool {
         let Some(path) = &self.0.file else { return false };
         match read(path) {
@@ -99,7 +99,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Secrets that prove something together. When the proof fails, their files are read again, every 10 s at most.
+/// Secrets that check a proof together. When the check fails, their files are read again, every 10 s at most.
 #[derive(Debug)]
 pub struct Keyring {
     secrets: Vec<Secret>,
@@ -107,7 +107,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Of these secrets; what has no file cannot change.
+    /// A keyring of `secrets`. A secret without a file cannot change.
     pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
         let secrets = secrets.into_iter().filter(|secret| secret.0.file.is_some()).collect();
         Self { secrets, read_at: Mutex::new(None) }
@@ -128,7 +128,7 @@ impl Keyring {
         if !self.can_change() {
             return false;
         }
-        // Those that fail while another one reads wait for what it finds.
+        // Callers that fail during a read wait for its result.
         let mut read_at = self.read_at.lock().await;
         if read_at.is_none_or(|read_at| now.saturating_duration_since(read_at) >= BETWEEN_READS) {
             read_again(self.secrets.clone()).await;
@@ -161,7 +161,7 @@ fn read(path: &Path) -> io::Result<SecretString> {
     Ok(without_line_end(&text).into())
 }
 
-/// Files end with a line end, and so do the variables that are filled from them.
+/// `secret` without line ends at its end: files end with one, and so do the variables that are filled from them.
 #[must_use]
 pub fn without_line_end(secret: &str) -> String {
     secret.trim_end_matches(['\r', '\n']).to_owned()

@@ -1,7 +1,8 @@
 //! The store port: small versioned records that change together or not at all. Sessions and ledgers are built on it.
 //!
-//! Every write names what it expects to find, so a worker that lost its place cannot overwrite the work of the one that
-//! took over: its commit is a [`Commit::Conflict`]. Repeating a commit whose outcome is unknown is therefore safe too.
+//! Every write names what it expects to find, so a worker that lost its partition cannot overwrite the work of the one
+//! that took over: its commit is a [`Commit::Conflict`]. Repeating a commit whose outcome is unknown is therefore safe
+//! too.
 
 mod retrying;
 
@@ -16,10 +17,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use message::failure::Failure;
 
-pub use retrying::{Halt, PatientStore, Written};
+pub use retrying::{CommitOutcome, Interrupted, RetryingStore};
 
-/// How long the ledgers remember what was answered and sent: longer than any provider or broker hands out again, and than
-/// any parked retry takes.
+/// How long the ledgers remember answered and sent messages: longer than any provider or broker hands a message out
+/// again, and than any parked retry takes.
 pub const LEDGERS_REMEMBER: Duration = Duration::from_secs(72 * 3600);
 
 /// Names a record. Records that change in one commit share a `scope` (on a Redis cluster they then share a node).
@@ -63,7 +64,7 @@ impl fmt::Debug for Record {
 /// What a write expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// Whatever is there.
+    /// Any record, or none.
     Anything,
     /// No record, or an expired one.
     Absent,
@@ -93,14 +94,14 @@ pub struct Write {
 /// What becomes of a record.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It holds `value` for `ttl` (at least a millisecond), then it is gone. Every record has an end.
+    /// The record holds `value` for `ttl` (at least a millisecond), then it expires. Every record expires.
     Put {
         /// The value.
         value: Bytes,
         /// How long it lives.
         ttl: Duration,
     },
-    /// It is gone.
+    /// The record is deleted.
     Delete,
 }
 
@@ -126,7 +127,7 @@ impl Write {
     }
 }
 
-/// What came of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Commit {
@@ -142,7 +143,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Reads records of one scope, all at one moment; `None` where there is none or it has expired.
     ///
     /// # Errors
-    /// When the store cannot be asked.
+    /// When the store does not answer.
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Failure>;
 
     /// Makes all `writes` (of one scope) or none, durably.

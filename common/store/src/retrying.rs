@@ -1,5 +1,5 @@
-//! The store, waited for. Nothing is answered or sent without its ledger, so while the store is away deliveries are held;
-//! they go back to the queue only when we stop ourselves.
+//! A store that retries until it has an answer. Nothing is answered or sent without its ledger, so while the store is
+//! away deliveries are held; they go back to the queue only when this process stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,33 @@ use super::{Commit, Key, Record, Store, Write};
 
 /// A store whose calls return only once they have an answer, or none can come.
 #[derive(Debug, Clone)]
-pub struct PatientStore {
+pub struct RetryingStore {
     store: Arc<dyn Store>,
     shutdown: Shutdown,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Halt {
-    /// We were asked to stop while waiting.
+pub enum Interrupted {
+    /// The process was asked to stop during the wait.
     Stopping,
-    /// The store can never do this.
+    /// The store can never do this: it failed permanently.
     Impossible(Failure),
 }
 
-/// What came of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub enum CommitOutcome {
     /// It is durable.
     Applied,
-    /// Somebody else was first; nothing changed.
+    /// Another process committed first; nothing changed.
     Conflict,
-    /// An earlier try of this very commit, or somebody else, was first: reading again tells which.
+    /// An earlier try of this very commit, or another process, committed first. Reading the records again tells which.
     Unsure,
 }
 
-impl PatientStore {
-    /// Waits for `store` until `shutdown`.
+impl RetryingStore {
+    /// Retries calls to `store` until `shutdown` starts.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
         Self { store, shutdown }
@@ -48,21 +48,21 @@ impl PatientStore {
     ///
     /// # Errors
     /// When no answer can come.
-    pub async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Halt> {
+    pub async fn get<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Record>; N], Interrupted> {
         let records = self.get_all(&keys).await?;
-        records.try_into().map_err(|_| Halt::Impossible(too_few()))
+        records.try_into().map_err(|_| Interrupted::Impossible(too_few()))
     }
 
     /// See [`Store::get`]; returns as many records as there are `keys`.
     ///
     /// # Errors
     /// When no answer can come.
-    pub async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Halt> {
+    pub async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Interrupted> {
         let mut wait = Wait::new(self);
         loop {
             match self.store.get(keys).await {
                 Ok(records) if records.len() == keys.len() => return Ok(records),
-                Ok(_) => return Err(Halt::Impossible(too_few())),
+                Ok(_) => return Err(Interrupted::Impossible(too_few())),
                 Err(failure) => wait.after(failure).await?,
             }
         }
@@ -72,14 +72,14 @@ impl PatientStore {
     ///
     /// # Errors
     /// When no answer can come.
-    pub async fn commit(&self, writes: &[Write]) -> Result<Written, Halt> {
+    pub async fn commit(&self, writes: &[Write]) -> Result<CommitOutcome, Interrupted> {
         let mut wait = Wait::new(self);
         let mut was_unknown = false;
         loop {
             match self.store.commit(writes).await {
-                Ok(Commit::Applied) => return Ok(Written::Applied),
-                Ok(Commit::Conflict) if was_unknown => return Ok(Written::Unsure),
-                Ok(Commit::Conflict) => return Ok(Written::Conflict),
+                Ok(Commit::Applied) => return Ok(CommitOutcome::Applied),
+                Ok(Commit::Conflict) if was_unknown => return Ok(CommitOutcome::Unsure),
+                Ok(Commit::Conflict) => return Ok(CommitOutcome::Conflict),
                 Err(failure) => {
                     was_unknown |= failure.kind == FailureKind::Unknown;
                     wait.after(failure).await?;
@@ -88,14 +88,14 @@ impl PatientStore {
         }
     }
 
-    /// Waits for `delay`, unless we are asked to stop.
+    /// Waits for `delay`, unless the process is asked to stop.
     ///
     /// # Errors
-    /// [`Halt::Stopping`].
-    pub async fn pause(&self, delay: Duration) -> Result<(), Halt> {
+    /// [`Interrupted::Stopping`].
+    pub async fn pause(&self, delay: Duration) -> Result<(), Interrupted> {
         tokio::select! {
             biased;
-            () = self.shutdown.started() => Err(Halt::Stopping),
+            () = self.shutdown.started() => Err(Interrupted::Stopping),
             () = tokio::time::sleep(delay) => Ok(()),
         }
     }
@@ -107,19 +107,19 @@ fn too_few() -> Failure {
 
 /// The delays of one call.
 struct Wait<'a> {
-    store: &'a PatientStore,
+    store: &'a RetryingStore,
     backoff: Backoff,
     was_logged: bool,
 }
 
 impl<'a> Wait<'a> {
-    fn new(store: &'a PatientStore) -> Self {
+    fn new(store: &'a RetryingStore) -> Self {
         Self { store, backoff: RetryPolicy::NEAR.start(), was_logged: false }
     }
 
-    async fn after(&mut self, failure: Failure) -> Result<(), Halt> {
+    async fn after(&mut self, failure: Failure) -> Result<(), Interrupted> {
         if failure.kind == FailureKind::Permanent {
-            return Err(Halt::Impossible(failure));
+            return Err(Interrupted::Impossible(failure));
         }
         if !self.was_logged {
             tracing::warn!(failure = %failure, "the store does not answer, holding the delivery until it does");

@@ -1,38 +1,39 @@
-//! What a handler decides about a delivery. It never settles one itself.
+//! The decisions of a handler about a delivery. A handler never settles one itself.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{Outgoing, Reason};
 use message::Envelope;
-use store::Halt;
+use store::Interrupted;
 
 /// Works on one message at a time of each conversation.
 #[async_trait]
 pub trait Handler: Send + Sync {
-    /// Decides about `envelope`. Attempts it records in the envelope travel on with a retry or a dead letter.
+    /// Decides about `envelope`. Attempts that the handler records in the envelope are kept with a retry or a dead
+    /// letter.
     async fn handle(&self, envelope: &mut Envelope) -> Decision;
 
-    /// Decides about `envelope` as [`Handler::handle`] does, told about its stay in this process: what the loop asks.
-    /// A handler that never decides to [rest](Settlement::Rest) need not care.
-    async fn handle_in_lane(&self, envelope: &mut Envelope, _stay: Stay) -> Decision {
+    /// Decides about `envelope` as [`Handler::handle`] does, given the state of its lane in this process. This is what
+    /// the run loop calls. A handler that never decides to [rest](Settlement::Rest) need not implement it.
+    async fn handle_in_lane(&self, envelope: &mut Envelope, _stay: LaneState) -> Decision {
         self.handle(envelope).await
     }
 
     /// How long `envelope` waits for more messages of its conversation, to be handled as one with them
-    /// ([`Envelope::join`]); zero, unless a handler says otherwise, joins nothing.
+    /// ([`Envelope::join`]). The default is zero, which joins nothing.
     fn join_window(&self, _envelope: &Envelope) -> Duration {
         Duration::ZERO
     }
 }
 
-/// A message's stay in its lane, in this process.
+/// The state of a message and its lane in this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stay {
-    /// How long it has rested here in all, by its own decisions.
+pub struct LaneState {
+    /// How long the message has rested here in all, by the handler's decisions.
     pub rested: Duration,
-    /// So many lanes rest already that what can be parked should be: resting messages take the room in which others
-    /// could come.
+    /// Whether too many lanes rest already. A message that can be parked should be then: resting messages take the room
+    /// of others that could come in.
     pub is_crowded: bool,
 }
 
@@ -50,16 +51,32 @@ pub struct Decision {
 pub enum Settlement {
     /// Finished, with this outcome.
     Done(Outcome),
-    /// Handle it again after this long, from here: its lane keeps it in front and rests, and its slot is free meanwhile.
-    /// What the handler changed in the envelope stays. Effects are not published; stopping gives it back at once.
+    /// Handle it again from here after this long. Until then its lane rests with the message in front, and its slot is
+    /// free. The handler's changes to the envelope are kept. Effects are not published. A shutdown gives the message
+    /// back at once.
     Rest(Duration),
-    /// Park it for this long. On RabbitMQ it may come back [earlier](broker::delay_step): who must not be early notes when
-    /// it is due, and parks it again for the rest.
+    /// Park it for this long. On RabbitMQ it may come back [earlier](broker::delay_step): a handler that must not be
+    /// early notes when the message is due, and parks it again for the rest.
     RetryAfter(Duration),
-    /// Set it aside for a person.
+    /// Make it a dead letter, for a person to look at.
     DeadLetter(Reason),
-    /// Leave it on the queue for whoever takes over: our own shutdown, which costs no attempt.
+    /// Leave it on the queue for the next process. This is for our own shutdown, and costs no attempt.
     GiveBack,
+}
+
+impl Settlement {
+    /// What becomes of the message, in one word for metrics and logs: its outcome's name, or `parked`, `resting`,
+    /// `dead_lettered` or `given_back`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(outcome) => outcome.as_str(),
+            Self::Rest(_) => "resting",
+            Self::RetryAfter(_) => "parked",
+            Self::DeadLetter(_) => "dead_lettered",
+            Self::GiveBack => "given_back",
+        }
+    }
 }
 
 /// How a message ended, other than as a dead letter. Each message has exactly one outcome.
@@ -73,7 +90,7 @@ pub enum Outcome {
     OptedOut,
     /// The ledger says it was done before.
     Duplicate,
-    /// It is not to be answered, by this rule.
+    /// The text is not answered, by this rule.
     Refused(RefusalRule),
     /// The receipt is recorded.
     Recorded,
@@ -139,7 +156,7 @@ impl Decision {
         Self { effects: Vec::new(), settlement: Settlement::RetryAfter(delay) }
     }
 
-    /// Set aside.
+    /// Make it a dead letter, with `reason`.
     #[must_use]
     pub fn dead_letter(reason: Reason) -> Self {
         Self { effects: Vec::new(), settlement: Settlement::DeadLetter(reason) }
@@ -159,11 +176,11 @@ impl Decision {
     }
 }
 
-impl From<Halt> for Decision {
-    fn from(halt: Halt) -> Self {
+impl From<Interrupted> for Decision {
+    fn from(halt: Interrupted) -> Self {
         match halt {
-            Halt::Stopping => Self::give_back(),
-            Halt::Impossible(failure) => Self::dead_letter(Reason::of(&failure)),
+            Interrupted::Stopping => Self::give_back(),
+            Interrupted::Impossible(failure) => Self::dead_letter(Reason::of(&failure)),
         }
     }
 }

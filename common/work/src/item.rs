@@ -3,46 +3,47 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker::{Delivery, Reason};
+use broker::{Delivery, Reason, ReasonName};
 use bytes::Bytes;
 use message::clock::Timestamp;
 use message::{ConversationKey, Envelope, IntegrationId};
 
-/// No payload is read that is larger: ingress takes far smaller webhooks, and reading takes several times the memory.
+/// The largest payload that is decoded, 1 MiB: ingress takes far smaller webhooks, and decoding takes several times the
+/// memory.
 const LARGEST_PAYLOAD_BYTES: usize = 1024 * 1024;
 
 /// A lane's name: payloads that cannot be read have no conversation and share one lane.
 pub(super) type LaneKey = Option<ConversationKey>;
 
-/// What takes turns with others of its kind.
+/// A lane's group, which takes turns with other groups: the integration; `None` for payloads that cannot be read.
 pub(super) type Group = Option<IntegrationId>;
 
 /// A message, or several that were joined to be handled as one.
 pub(super) struct Item {
-    /// Never empty; the first is the message's own, the others are of those that joined it.
+    /// Never empty: the message's own delivery first, then those of the messages that joined it.
     pub(super) deliveries: Vec<Delivery>,
-    /// The message, or why it is not even looked at.
+    /// The message, or why it becomes a dead letter without being handled.
     pub(super) message: Result<Envelope, Reason>,
     /// Since when each of its messages that can be read has waited: its acceptance, or its last replay.
     pub(super) since: Vec<Timestamp>,
-    /// How long it has rested here in all.
+    /// How long it has rested in this process in all.
     pub(super) rested: Duration,
-    /// Whether it may be what ended a process.
+    /// Whether it may have ended a process.
     pub(super) suspicion: Suspicion,
 }
 
-/// What speaks against a message: see [`crate::poison`].
+/// Whether a message is suspected of ending processes: see [`crate::poison`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Nothing: nobody held it before, or it was handled without harm.
+    /// No suspicion: it is delivered for the first time, or was handled without harm.
     None,
-    /// Somebody held it before and did not settle it.
+    /// It was delivered before and not settled.
     Redelivered,
-    /// Somebody handled it before and may have died of it.
+    /// It was handled before, and that process may have died of it.
     Tried,
 }
 
-/// How much is held.
+/// The size of held messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
     /// How many deliveries.
@@ -56,9 +57,10 @@ impl Item {
         let size_bytes = delivery.payload.len();
         let message = if size_bytes > LARGEST_PAYLOAD_BYTES {
             let detail = format!("{size_bytes} bytes; at most {LARGEST_PAYLOAD_BYTES} are read");
-            Err(Reason::new("oversized", detail))
+            Err(Reason::new(ReasonName::Oversized, detail))
         } else {
-            Envelope::decode(&delivery.payload).map_err(|unreadable| Reason::new("unreadable", unreadable.to_string()))
+            Envelope::decode(&delivery.payload)
+                .map_err(|unreadable| Reason::new(ReasonName::Unreadable, unreadable.to_string()))
         };
         let suspicion = if delivery.redeliveries > 0 { Suspicion::Redelivered } else { Suspicion::None };
         let since = message.iter().map(Envelope::age_counts_from).collect();
@@ -82,8 +84,9 @@ impl Item {
         Load { messages: self.deliveries.len(), bytes }
     }
 
-    /// `burst` as one: the first with what joins it. What a lost connection took back is left out, because it comes
-    /// again, here or to somebody who may be at work on it already; `None` if nothing is left.
+    /// Joins `burst` into one item: the first message with those that join it. Deliveries that a lost connection took
+    /// back are left out: the broker redelivers them, here or to another process, which may be handling them already.
+    /// `None` if nothing is left.
     pub(super) fn joined(burst: Vec<Self>) -> Option<Self> {
         let mut joined: Option<Self> = None;
         for mut item in burst {
@@ -119,7 +122,7 @@ impl Load {
     }
 }
 
-/// Since when the messages that are held have waited, oldest first, and how many since then.
+/// The times since which the held messages have waited, oldest first, and how many messages have waited since each.
 #[derive(Debug, Default)]
 pub(super) struct Ages(BTreeMap<Timestamp, usize>);
 

@@ -1,9 +1,9 @@
 //! A lane is a conversation's serial queue in this process: one turn of a lane runs at a time, lanes run in parallel.
-//! Ready lanes take turns twice over: first the groups (integrations), then the lanes of a group. So a conversation with
-//! many messages waits behind the others only once per turn, and an integration with many conversations too.
+//! Ready lanes take turns on two levels: first the groups (integrations), then the lanes of a group. So a conversation
+//! with many messages waits behind the others only once per turn, and an integration with many conversations too.
 //!
 //! A lane rests while its first message waits to be tried again: it keeps its place and holds no slot. Where a stage
-//! joins bursts, a lane also rests until no message has come for a while, then all that came run as one.
+//! joins bursts, a lane also rests until no message has come for a while, then all messages that came run as one.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// No burst is longer: a customer who never stops typing still gets an answer.
+/// How many messages a burst has at most, so that a customer who never stops typing still gets an answer.
 const BURST_LIMIT: usize = 20;
 /// A burst rests for at most this many of its windows.
 const LONGEST_REST: u32 = 5;
-/// Of so many slots one stays free for other groups, however long a group's turns hang.
+/// One of this many slots stays free for other groups, however long a group's turns hang.
 const SLOTS_PER_RESERVED: usize = 8;
 
-/// The lanes of one stage. Pure: it decides what may run, somebody else runs it.
+/// The lanes of one stage. Pure: it decides what may run, and the run loop runs it.
 #[derive(Debug)]
 pub(super) struct Lanes<G, K, T> {
     lanes: HashMap<K, Lane<G, T>>,
-    /// Every group that was ever seen: they are few, and two of them mean that slots are reserved.
+    /// Every group that was ever seen: there are few. From two groups on, slots are reserved.
     groups: HashMap<G, Group<K>>,
     /// The groups with ready lanes, the next one first.
     turns: VecDeque<G>,
     resting: BTreeSet<(Instant, K)>,
-    /// How many of the resting lanes wait to try again.
+    /// How many of the resting lanes wait to run their first item again.
     retrying: usize,
     running: usize,
     concurrency: usize,
@@ -42,10 +42,11 @@ struct Group<K> {
 #[derive(Debug)]
 struct Lane<G, T> {
     group: G,
-    /// What ran before and runs again first, alone.
+    /// The item that ran before and runs again, first and alone.
     again: Option<T>,
     waiting: VecDeque<Waiting<T>>,
-    /// When the waiting items have had enough time for company, and when they have in any case.
+    /// Until when the waiting items wait for others to join. `due` moves with each item that comes, up to
+    /// `due_at_last`.
     due: Instant,
     due_at_last: Instant,
     place: Place,
@@ -54,7 +55,7 @@ struct Lane<G, T> {
 #[derive(Debug)]
 struct Waiting<T> {
     item: T,
-    /// How long it waits for company; zero joins nothing.
+    /// How long it waits for others to join; zero joins nothing.
     window: Duration,
 }
 
@@ -84,12 +85,12 @@ impl<G: Clone + Eq + Hash, K: Copy + Eq + Hash + Ord, T> Lanes<G, K, T> {
         self.retrying
     }
 
-    /// Adds `item` at the end of lane `key`, which belongs to `group`, to wait for company for `window`.
+    /// Adds `item` at the end of lane `key`, which belongs to `group`. The item waits `window` for others to join.
     pub(super) fn push(&mut self, group: G, key: K, item: T, window: Duration, now: Instant) {
         let mut is_new = false;
         let lane = self.lanes.entry(key).or_insert_with(|| {
             is_new = true;
-            // Its place is given below.
+            // Its place is set below.
             let place = Place::Running;
             Lane { group, again: None, waiting: VecDeque::new(), due: now, due_at_last: now, place }
         });
@@ -111,7 +112,7 @@ impl<G: Clone + Eq + Hash, K: Copy + Eq + Hash + Ord, T> Lanes<G, K, T> {
         }
     }
 
-    /// When the next resting lane will have rested enough.
+    /// When the next resting lane is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.resting.first().map(|(due, _)| *due)
     }
@@ -160,7 +161,7 @@ impl<G: Clone + Eq + Hash, K: Copy + Eq + Hash + Ord, T> Lanes<G, K, T> {
         }
     }
 
-    /// What ran in lane `key` runs again, as `item`, at `at`; nothing overtakes it.
+    /// The items that ran in lane `key` run again, as `item`, at `at`; nothing overtakes them.
     pub(super) fn again_at(&mut self, key: K, item: T, at: Instant) {
         self.free_slot(key);
         let Some(lane) = self.lanes.get_mut(&key) else { return };
@@ -231,7 +232,7 @@ mod tests {
 
     const NO_WINDOW: Duration = Duration::ZERO;
 
-    /// Whose turn was passed over how often in a row, though it had a slot.
+    /// How often in a row each group was passed over although it had a slot.
     #[derive(Default)]
     struct PassedOver(HashMap<u8, usize>);
 
@@ -254,8 +255,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever arrives, finishes and rests in whatever order: a lane's items run in order with at most one turn at a
-        /// time, no more turns run than may, none of a group beyond its share, groups take turns, and all items run.
+        /// Whatever arrives, finishes and rests in whatever order: a lane's items run in order with at most one turn at
+        /// a time, no more turns run than may, none of a group beyond its share, groups take turns, and all items run.
         #[test]
         fn items_of_a_lane_run_in_order_one_turn_at_a_time_and_groups_take_turns(
             arrivals in prop::collection::vec((0_u8..9, 0_u64..20), 0..200),

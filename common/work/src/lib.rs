@@ -13,7 +13,7 @@ mod run;
 
 pub mod spool_status;
 
-pub use decision::{Decision, Handler, Outcome, RefusalRule, Settlement, Stay};
+pub use decision::{Decision, Handler, LaneState, Outcome, RefusalRule, Settlement};
 pub use heartbeats::{Rhythm, is_heartbeat};
 pub use ports::Ports;
 pub use progress::{Held, Progress, Pulse, StageProgress};

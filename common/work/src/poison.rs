@@ -1,62 +1,64 @@
-//! Finds the message that a process dies of. A panic is caught, but a stack overflow, an abort or the kernel's
-//! out-of-memory killer ends the whole process, and whoever is handed the message next dies too.
+//! Poison-message guard: dead-letters a message that keeps killing the process. A panic is caught, but a stack
+//! overflow, an abort or the kernel's out-of-memory killer ends the whole process, and the process that gets the
+//! message next dies too.
 //!
-//! A message that is handed out again is a *suspect*: before it is handled, that is written down, and after it was handled
-//! that is struck out. Almost all suspects are innocent (they were held when a process ended or a connection was lost)
-//! and are handled side by side. One with [`DEATHS_IN_COMPANY`] is handled while no other such one is in the process, so
-//! the next deaths fall on the right one. With [`MOST_DEATHS`] it is a dead letter. Who kills our processes again and
-//! again thus condemns nothing, unless it is the same message that is alone each time.
+//! A redelivered message is a *suspect*: a record in the store is written before it is handled and deleted afterwards.
+//! Almost all suspects are innocent (they were held when a process ended or a connection was lost) and are handled side
+//! by side. A suspect with [`DEATHS_IN_COMPANY`] is handled while no other such suspect is handled in the process, so
+//! the next deaths are counted for the right one. With [`MOST_DEATHS`] it becomes a dead letter. So an operator or a
+//! supervisor that kills our processes again and again condemns no message, unless the same message is alone each time.
 //!
-//! Whoever stops in good order strikes out what it gives back. A message that is handed out for the first time costs
-//! nothing here.
+//! A process that stops in good order deletes the records of the messages that it gives back. A message that is
+//! delivered for the first time costs nothing here.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use broker::{Reason, Stage};
+use broker::{Reason, ReasonName, Stage};
 use message::Envelope;
 use message::failure::Failure;
 use message::shutdown::Shutdown;
-use store::{Expect, Halt, Key, PatientStore, Record, Store, Write, Written};
+use store::{CommitOutcome, Expect, Interrupted, Key, Record, RetryingStore, Store, Write};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::item::{Item, Suspicion};
 
-/// With so many deaths written down a message is handled alone. Fewer may well be somebody else's: handling all of those
-/// one after the other would make a queue of what was merely held when a process was killed.
+/// From this many recorded deaths on, a message is handled alone. Fewer deaths may well be due to another message:
+/// handling all of those alone would make a queue of everything that was merely held when a process was killed.
 const DEATHS_IN_COMPANY: u32 = 2;
-/// A message with so many deaths written down is a dead letter: all but the first ones were its own, alone. The very
-/// first, when it was no suspect yet, is not written down.
+/// From this many recorded deaths on, a message is a dead letter: in all but the first [`DEATHS_IN_COMPANY`] it was
+/// alone. The very first death, when it was no suspect yet, is not recorded.
 const MOST_DEATHS: u32 = DEATHS_IN_COMPANY + 3;
-/// Before its first trial alone a process has lived this long, before the second twice as long, and so on. A message that
-/// ends processes ends them whenever it is handled; whoever kills one every few seconds hardly meets it then.
-const CALM: Duration = Duration::from_secs(2);
-/// How long it is remembered that a message was being handled: longer than a process stays down.
+/// How long a process has run before it starts a suspect's first probation alone, 2 s; before the second twice as long,
+/// and so on. A poison message ends a process whenever it is handled; an operator or a supervisor that kills one every
+/// few seconds then hardly ever hits a probation.
+const MIN_UPTIME: Duration = Duration::from_secs(2);
+/// How long the record of a suspect is kept, 72 h: longer than a process stays down.
 const TTL: Duration = Duration::from_secs(72 * 60 * 60);
-/// How long a suspect waits for another one's trial before it asks again.
+/// How long a suspect waits for another suspect's probation before it is checked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long striking out what was abandoned may take at the end.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long deleting the records of abandoned messages may take at shutdown.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Held by the one suspect of this process, of whatever stage, that is handled although it was handled before.
+/// Held by the one suspect of this process, of any stage, that is on probation alone.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The suspects of one stage.
 #[derive(Debug)]
 pub(super) struct Suspects {
     stage: Stage,
-    store: Option<(Arc<dyn Store>, PatientStore)>,
+    store: Option<(Arc<dyn Store>, RetryingStore)>,
     began_at: Instant,
-    /// What is written down and not struck out yet.
+    /// The records that are written and not deleted yet.
     open: Mutex<HashSet<Key>>,
 }
 
-/// A suspect that may be handled now, until [`Suspects::absolve`].
+/// A suspect that may be handled now, until [`Suspects::clear`].
 #[derive(Debug)]
-pub(super) struct Trial {
+pub(super) struct Probation {
     key: Key,
     alone: Option<MutexGuard<'static, ()>>,
 }
@@ -65,24 +67,24 @@ pub(super) struct Trial {
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// Handle it.
-    Handle(Option<Trial>),
-    /// Another one has to be handled first.
+    Handle(Option<Probation>),
+    /// Check again after this long: another suspect is on probation alone, or the process has not run long enough.
     Later(Duration),
-    /// Set it aside.
-    Crashing(Reason, Trial),
+    /// Make it a dead letter.
+    ProcessKiller(Reason, Probation),
     /// We were asked to stop.
     GiveBack,
 }
 
 impl Suspects {
-    /// Without a store nothing is written down, and nobody is a suspect.
+    /// Without a store nothing is recorded, and no message is a suspect.
     pub(super) fn new(stage: Stage, store: Option<Arc<dyn Store>>, shutdown: &Shutdown) -> Self {
-        let store = store.map(|store| (store.clone(), PatientStore::new(store, shutdown.clone())));
+        let store = store.map(|store| (store.clone(), RetryingStore::new(store, shutdown.clone())));
         Self { stage, store, began_at: Instant::now(), open: Mutex::default() }
     }
 
-    /// Asks whether `item` may be handled; if it is a suspect, that is written down first.
-    pub(super) async fn question(&self, item: &mut Item) -> Verdict {
+    /// Checks whether `item` may be handled; if it is a suspect, its handling is recorded first.
+    pub(super) async fn check(&self, item: &mut Item) -> Verdict {
         let (Some((_, store)), Ok(envelope)) = (&self.store, &item.message) else { return Verdict::Handle(None) };
         if item.suspicion == Suspicion::None {
             return Verdict::Handle(None);
@@ -90,19 +92,24 @@ impl Suspects {
         let key = self.key(envelope);
         match self.try_suspect(store, key, &mut item.suspicion).await {
             Ok(verdict) => verdict,
-            Err(Halt::Stopping) => Verdict::GiveBack,
-            Err(Halt::Impossible(failure)) => {
+            Err(Interrupted::Stopping) => Verdict::GiveBack,
+            Err(Interrupted::Impossible(failure)) => {
                 error!(message.id = %envelope.id, %failure, "cannot write down that a suspect is handled");
                 Verdict::Handle(None)
             }
         }
     }
 
-    async fn try_suspect(&self, store: &PatientStore, key: Key, suspicion: &mut Suspicion) -> Result<Verdict, Halt> {
+    async fn try_suspect(
+        &self,
+        store: &RetryingStore,
+        key: Key,
+        suspicion: &mut Suspicion,
+    ) -> Result<Verdict, Interrupted> {
         if *suspicion == Suspicion::Redelivered {
             let first = Write::put(key.clone(), Expect::Absent, "1", TTL);
-            // Unsure is our own note whose answer was lost, as far as anybody knows: no death is counted for that.
-            if store.commit(&[first]).await? != Written::Conflict {
+            // An unsure commit is taken for our own record whose answer was lost: no death is counted for it.
+            if store.commit(&[first]).await? != CommitOutcome::Conflict {
                 self.count("redelivered");
                 return Ok(Verdict::Handle(Some(self.begin(key, None))));
             }
@@ -112,18 +119,18 @@ impl Suspects {
         let deaths = record.as_ref().map_or(0, deaths);
         let alone = if deaths < DEATHS_IN_COMPANY { None } else { Some(ALONE.try_lock()) };
         let Ok(alone) = alone.transpose() else { return Ok(Verdict::Later(LOOK_AGAIN)) };
-        let calm = CALM * (deaths + 1).saturating_sub(DEATHS_IN_COMPANY);
+        let calm = MIN_UPTIME * (deaths + 1).saturating_sub(DEATHS_IN_COMPANY);
         if deaths >= MOST_DEATHS {
-            self.count("crashing");
+            self.count("process_killer");
             let detail = format!("a process ended {} times while it handled this message", deaths + 1);
-            return Ok(Verdict::Crashing(Reason::new("crashing", detail), self.begin(key, alone)));
+            return Ok(Verdict::ProcessKiller(Reason::new(ReasonName::ProcessKiller, detail), self.begin(key, alone)));
         }
         if self.began_at.elapsed() < calm {
             return Ok(Verdict::Later(LOOK_AGAIN));
         }
         let expect = Expect::unchanged(record.as_ref());
         let next = Write::put(key.clone(), expect, (deaths + 1).to_string(), TTL);
-        if store.commit(&[next]).await? == Written::Conflict {
+        if store.commit(&[next]).await? == CommitOutcome::Conflict {
             return Ok(Verdict::Later(LOOK_AGAIN));
         }
         self.count("tried");
@@ -133,17 +140,18 @@ impl Suspects {
         Ok(Verdict::Handle(Some(self.begin(key, alone))))
     }
 
-    /// Strikes out a suspect that was handled, or is given back in good order.
-    pub(super) async fn absolve(&self, trial: Trial) {
+    /// Deletes the record of a suspect that was handled, or is given back in good order.
+    pub(super) async fn clear(&self, probation: Probation) {
         let Some((_, store)) = &self.store else { return };
-        if store.commit(&[Write::delete(trial.key.clone(), Expect::Anything)]).await.is_ok() {
-            self.opened(|open| open.remove(&trial.key));
+        if store.commit(&[Write::delete(probation.key.clone(), Expect::Anything)]).await.is_ok() {
+            self.opened(|open| open.remove(&probation.key));
         }
-        drop(trial.alone);
+        drop(probation.alone);
     }
 
-    /// Strikes out what was abandoned at the end of the grace period: we stop it, it does not stop us.
-    pub(super) async fn absolve_abandoned(&self) {
+    /// Deletes the records of messages that were abandoned at the end of the grace period: they did not end the
+    /// process.
+    pub(super) async fn clear_abandoned(&self) {
         let Some((store, _)) = &self.store else { return };
         let abandoned = self.opened(std::mem::take);
         let strike_out = async {
@@ -152,14 +160,14 @@ impl Suspects {
             }
             Ok::<_, Failure>(())
         };
-        if !matches!(tokio::time::timeout(LAST_WORDS, strike_out).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(CLEANUP_TIMEOUT, strike_out).await, Ok(Ok(()))) {
             warn!(stage = self.stage.as_str(), "some messages that are given back stay suspects");
         }
     }
 
-    fn begin(&self, key: Key, alone: Option<MutexGuard<'static, ()>>) -> Trial {
+    fn begin(&self, key: Key, alone: Option<MutexGuard<'static, ()>>) -> Probation {
         self.opened(|open| open.insert(key.clone()));
-        Trial { key, alone }
+        Probation { key, alone }
     }
 
     fn key(&self, envelope: &Envelope) -> Key {
@@ -176,7 +184,7 @@ impl Suspects {
     }
 }
 
-/// What cannot be read counts as one.
+/// The recorded deaths; an unreadable record counts as one.
 fn deaths(record: &Record) -> u32 {
     std::str::from_utf8(&record.value).ok().and_then(|value| value.parse().ok()).unwrap_or(1)
 }

@@ -9,7 +9,7 @@ use store::Store;
 use super::heartbeats::Rhythm;
 use super::progress::StageProgress;
 
-/// What the services share. Cheap to clone.
+/// The ports that the services share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ports {
     /// The queues.

@@ -1,5 +1,5 @@
-//! Whether a stage moves: what this process holds, when it last settled something, and when its partitions last showed a
-//! sign of life.
+//! Whether a stage moves: what this process holds, when it last settled something, and when something last came out of
+//! its partitions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,8 @@ use broker::Stage;
 use message::clock::Timestamp;
 use tokio::time::Instant;
 
-/// Written by the run loop, read by readiness checks. In steady time: a clock that is set makes nothing stuck.
+/// Written by the run loop, read by readiness checks. Kept in steady time, so that setting the clock makes no stage
+/// look stuck.
 #[derive(Debug, Default)]
 pub struct Progress {
     messages: AtomicU64,
@@ -20,7 +21,7 @@ pub struct Progress {
     pulse: Mutex<Option<Pulse>>,
 }
 
-/// What a process holds of a stage.
+/// The messages of a stage that a process holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     /// How many messages: waiting in lanes, resting or being handled.
@@ -45,13 +46,15 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// How long ago the newest heartbeat that came out of each partition was published, at least, and to within a round.
+    /// How long ago the newest heartbeat that came out of each partition was published, at least, and to within a
+    /// round.
     #[must_use]
     pub fn ages(&self, now: Instant) -> Vec<Duration> {
         self.rounds_missed.iter().map(|(heartbeat, _)| self.ago(*heartbeat, now)).collect()
     }
 
-    /// The partitions from which nothing has come for at least `limit`, neither heartbeat nor message, and for how long.
+    /// The partitions from which nothing has come for at least `limit`, neither heartbeat nor message, and for how
+    /// long.
     #[must_use]
     pub fn silent(&self, now: Instant, limit: Duration) -> Vec<(usize, Duration)> {
         let silences = self.rounds_missed.iter().map(|(_, anything)| self.ago(*anything, now)).enumerate();
@@ -64,7 +67,7 @@ impl Pulse {
 }
 
 impl Progress {
-    /// Notes what is `held`, and whether something was decided since the last time: settled, or to rest.
+    /// Records what is `held`, and whether something was decided since the last time: settled, or to rest.
     pub(super) fn hold(&self, held: Held, has_moved: bool, now: Instant) {
         let before = self.messages.swap(held.messages, Ordering::Relaxed);
         self.bytes.store(held.bytes, Ordering::Relaxed);
@@ -87,7 +90,7 @@ impl Progress {
         }
     }
 
-    /// Notes what is known of the heartbeats; `None` while the store cannot be asked.
+    /// Records what is known of the heartbeats; `None` while the store cannot be read.
     pub(super) fn set_pulse(&self, pulse: Option<Pulse>) {
         *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = pulse;
     }

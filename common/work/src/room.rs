@@ -1,4 +1,4 @@
-//! What the run loop holds of a stage, and how much it may.
+//! The messages of a stage that the run loop holds, and how many it may hold.
 
 use std::time::Duration;
 
@@ -13,15 +13,17 @@ use super::item::{Ages, Group, Item, LaneKey, Load, Suspicion};
 use super::lanes::Lanes;
 use super::progress::Held;
 
-/// How many messages are held for each one being handled, so that a lane's next message is at hand; and at least.
+/// How many messages are held for each one being handled, so that a lane's next message is at hand; [`LEAST_HELD`] is
+/// the minimum.
 const HELD_PER_RUNNING: usize = 4;
 pub(super) const LEAST_HELD: usize = 256;
-/// Nothing more is taken while payloads of this many bytes are held.
+/// Nothing more is taken while payloads of this many bytes, 64 MiB, are held.
 const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
-/// The part of the messages held that may be at the head of resting lanes, as a divisor: beyond that it is crowded.
+/// The share of the held messages that may be at the head of resting lanes, as a divisor: from a quarter on, the room
+/// is crowded.
 const HELD_PER_RESTING: usize = 4;
 
-/// What is held, and how much may be.
+/// The held messages, and the limits for them.
 pub(super) struct Room {
     pub(super) lanes: Lanes<Group, LaneKey, Item>,
     load: Load,
@@ -59,7 +61,7 @@ impl Room {
         self.load = self.load.plus(item.load());
         self.ages.add(&item.since);
         let window = match &item.message {
-            // A suspect joins nothing: nobody else should die with it, or be set aside.
+            // A suspect joins nothing: no other message should be suspected with it, or become a dead letter with it.
             Ok(envelope) if item.suspicion == Suspicion::None => handler.join_window(envelope),
             _ => Duration::ZERO,
         };
@@ -68,9 +70,9 @@ impl Room {
         lane
     }
 
-    /// Notes how a turn ended, and says whether that is progress.
-    pub(super) fn close_lane(&mut self, ended: Result<Ended, JoinError>) -> bool {
-        let Ended { lane, load, since, item, settled } = match ended {
+    /// Records how a lane's turn ended, and returns whether that is progress.
+    pub(super) fn close_lane(&mut self, ended: Result<LaneResult, JoinError>) -> bool {
+        let LaneResult { lane, load, since, item, settled } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 // Panics are caught, so only a cancelled task ends here, and nothing cancels one before the end.
@@ -94,13 +96,13 @@ impl Room {
     }
 }
 
-/// A lane's turn that ended, with what it had taken.
-pub(super) struct Ended {
+/// The result of a lane's turn, with what the turn had taken.
+pub(super) struct LaneResult {
     pub(super) lane: LaneKey,
     pub(super) load: Load,
     /// Since when its messages had been waiting.
     pub(super) since: Vec<Timestamp>,
-    /// What it worked on, if any of it was still ours.
+    /// The item that it worked on; `None` if a lost connection took back all of it.
     pub(super) item: Option<Box<Item>>,
     pub(super) settled: Settled,
 }

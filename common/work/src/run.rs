@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Delivery, Destination, Outgoing, Reason, Stage};
+use broker::{Broker, Delivery, Destination, Outgoing, Reason, ReasonName, Stage};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use message::Envelope;
@@ -19,23 +19,23 @@ use tracing::{debug, error, info, warn};
 
 use super::heartbeats::{Beat, Heartbeats, Rhythm};
 use super::item::{Item, LaneKey, Load, Suspicion};
-use super::room::{Ended, LEAST_HELD, Room, Settled};
-use super::{Decision, Handler, Outcome, Progress, Settlement, Stay};
+use super::room::{LEAST_HELD, LaneResult, Room, Settled};
+use super::{Decision, Handler, LaneState, Outcome, Progress, Settlement};
 use crate::poison::{Suspects, Verdict};
 
-/// How long a lane rests after our own code panicked outside the handler.
+/// How long a lane rests after our own code panicked outside the handler, 1 s.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// How a stage is worked on.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// How many messages are handled at a time, each of another conversation; at least 1. Once messages of a second
-    /// integration came, an eighth of it is kept from each of them for the others.
+    /// integration have come, an eighth of it is closed to each integration and reserved for the others.
     pub concurrency: usize,
-    /// Told what is held and when something moved.
+    /// Where the loop records what is held and when something moved.
     pub progress: Arc<Progress>,
-    /// Where it is written down that a message is handled which may end the process; `None` writes nothing, and such a
-    /// message is handed out for ever.
+    /// The store in which the poison-message guard records which suspects are being handled. With `None` nothing is
+    /// recorded, and a message that kills the process is redelivered without end.
     pub store: Option<Arc<dyn Store>>,
     /// How often heartbeats go through the stage's partitions; `None` sends none and settles those that come. They need
     /// the store.
@@ -55,13 +55,13 @@ pub async fn run(
     let heartbeats = heartbeats(&broker, stage, &options, &shutdown);
     let mut subscription = broker.subscribe(stage, prefetch(stage, concurrency));
     let suspects = Arc::new(Suspects::new(stage, options.store, &shutdown));
-    let worker = Worker { stage, handler, shutdown: shutdown.clone(), suspects };
+    let worker = Runner { stage, handler, shutdown: shutdown.clone(), suspects };
     let mut room = Room::new(concurrency);
     let (mut running, mut beating) = (JoinSet::new(), JoinSet::new());
     let mut has_moved = true;
     loop {
         while let Some((lane, burst)) = room.lanes.start_next(Instant::now()) {
-            running.spawn(worker.clone().turn(lane, burst, room.is_crowded()));
+            running.spawn(worker.clone().run_lane(lane, burst, room.is_crowded()));
         }
         options.progress.hold(room.held(), has_moved, Instant::now());
         has_moved = false;
@@ -92,7 +92,7 @@ pub async fn run(
         running.abort_all();
         while running.join_next().await.is_some() {}
     }
-    worker.suspects.absolve_abandoned().await;
+    worker.suspects.clear_abandoned().await;
     subscription.close().await;
 }
 
@@ -109,9 +109,9 @@ fn heartbeats(
     Some(heartbeats)
 }
 
-/// How many unsettled messages the broker may hand out of each partition. With few partitions a worker still finds enough
-/// lanes; with many, what is held is bounded by [`Room`], and what waits before it by this times the partitions. Receipts
-/// lie in one queue, so all that is worked on at a time comes from it.
+/// How many unsettled messages the broker may hand out of each partition. With few partitions this still fills enough
+/// lanes. With many, [`Room`] bounds the messages that are held, and this number times the partitions bounds those that
+/// wait in front of it. Receipts have a single queue, so it supplies everything that is handled at a time.
 fn prefetch(stage: Stage, concurrency: usize) -> u16 {
     let most = match stage {
         Stage::Inbound | Stage::Outbound => (concurrency / 8).min(64),
@@ -145,41 +145,41 @@ struct Counted {
 }
 
 #[derive(Clone)]
-struct Worker {
+struct Runner {
     stage: Stage,
     handler: Arc<dyn Handler>,
     shutdown: Shutdown,
     suspects: Arc<Suspects>,
 }
 
-impl Worker {
-    /// A lane's turn. Should our own code panic outside the handler, the messages are handled again, in their place: the
-    /// ledgers know how far they came.
-    async fn turn(self, lane: LaneKey, burst: Vec<Item>, is_crowded: bool) -> Ended {
+impl Runner {
+    /// Runs a lane's turn. If our own code panics outside the handler, the messages are handled again, in their place:
+    /// the ledgers know how far they came.
+    async fn run_lane(self, lane: LaneKey, burst: Vec<Item>, is_crowded: bool) -> LaneResult {
         let (load, since) = (Load::of(&burst), burst.iter().flat_map(|item| item.since.clone()).collect());
         let mut item = Item::joined(burst).map(Box::new);
-        let Some(at_hand) = &mut item else { return Ended { lane, load, since, item, settled: Settled::Yes } };
+        let Some(at_hand) = &mut item else { return LaneResult { lane, load, since, item, settled: Settled::Yes } };
         let worked = AssertUnwindSafe(self.work(at_hand, is_crowded)).catch_unwind().await;
         let settled = worked.unwrap_or_else(|_| {
             error!(stage = self.stage.as_str(), "settling a message panicked; it is handled again");
-            // The process lives, so this speaks against nobody.
+            // The process survived, so the message is no suspect.
             at_hand.suspicion = Suspicion::None;
             Settled::Again { after: AFTER_PANIC, is_progress: false }
         });
-        Ended { lane, load, since, item, settled }
+        LaneResult { lane, load, since, item, settled }
     }
 
-    /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles them
-    /// all.
+    /// Works on messages of one lane that run as one: the decision about the first, which the others joined, settles
+    /// them all.
     async fn work(&self, item: &mut Item, is_crowded: bool) -> Settled {
-        let (trial, verdict) = match self.suspects.question(item).await {
-            Verdict::Handle(trial) => (trial, None),
-            Verdict::Crashing(reason, trial) => (Some(trial), Some(reason)),
+        let (probation, verdict) = match self.suspects.check(item).await {
+            Verdict::Handle(probation) => (probation, None),
+            Verdict::ProcessKiller(reason, probation) => (Some(probation), Some(reason)),
             Verdict::Later(after) => return Settled::Again { after, is_progress: false },
             Verdict::GiveBack => return Settled::GivenBack,
         };
         let payload = item.payload();
-        let stay = Stay { rested: item.rested, is_crowded };
+        let stay = LaneState { rested: item.rested, is_crowded };
         let concluded = match &mut item.message {
             Ok(envelope) => {
                 let decision = match verdict {
@@ -190,7 +190,8 @@ impl Worker {
             }
             Err(reason) => {
                 warn!(stage = self.stage.as_str(), size_bytes = payload.len(), %reason, "unreadable message dead-lettered");
-                Concluded::Settle(vec![unread(self.stage, reason.clone(), payload)], Counted::DEAD)
+                let counted = Counted::of(&Settlement::DeadLetter(reason.clone()));
+                Concluded::Settle(vec![unread(self.stage, reason.clone(), payload)], counted)
             }
         };
         let settled = match concluded {
@@ -202,49 +203,47 @@ impl Worker {
                 Settled::Again { after, is_progress: true }
             }
         };
-        if let Some(trial) = trial {
-            self.suspects.absolve(trial).await;
+        if let Some(probation) = probation {
+            self.suspects.clear(probation).await;
         }
         settled
     }
 
-    async fn ask(&self, envelope: &mut Envelope, stay: Stay) -> Decision {
+    async fn ask(&self, envelope: &mut Envelope, stay: LaneState) -> Decision {
         let handled = AssertUnwindSafe(self.handler.handle_in_lane(envelope, stay)).catch_unwind().await;
-        handled
-            .unwrap_or_else(|_| Decision::dead_letter(Reason::new("crashed", "the handler panicked on this message")))
+        handled.unwrap_or_else(|_| {
+            Decision::dead_letter(Reason::new(ReasonName::HandlerPanicked, "the handler panicked on this message"))
+        })
     }
 
     /// Turns a decision into messages to publish and the outcome's name.
     fn conclude(&self, envelope: &Envelope, decision: Decision) -> Concluded {
         let Decision { mut effects, settlement } = decision;
         let ids = (envelope.id, envelope.integration.as_str());
-        let counted = match settlement {
+        let counted = Counted::of(&settlement);
+        match settlement {
             Settlement::Done(Outcome::Refused(rule)) => {
                 info!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, rule = rule.as_str(), "message refused");
-                Counted { outcome: "refused", rule: Some(rule.as_str()) }
             }
             Settlement::Done(outcome) => {
                 debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, outcome = outcome.as_str(), "message done");
-                Counted::new(outcome.as_str())
             }
             Settlement::RetryAfter(delay) => {
                 debug!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, delay_ms = delay.as_millis(), attempts = envelope.attempts.len(), "message parked");
                 effects.push(Outgoing::new(Destination::Delayed(self.stage, delay), envelope));
-                Counted::new("parked")
             }
             Settlement::DeadLetter(reason) => {
-                warn!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, reason = reason.name, detail = reason.detail, "message dead-lettered");
+                warn!(stage = self.stage.as_str(), message.id = %ids.0, integration.id = ids.1, trace = envelope.trace, reason = reason.name.as_str(), detail = reason.detail, "message dead-lettered");
                 effects.push(Outgoing::new(Destination::Dead(self.stage, reason), envelope));
-                Counted::DEAD
             }
             Settlement::Rest(delay) => return Concluded::Rest(delay),
             Settlement::GiveBack => return Concluded::GiveBack,
-        };
+        }
         Concluded::Settle(effects, counted)
     }
 
-    /// Settles `deliveries` one after the other. The effects go with the first: should we die before the others are
-    /// settled, the ledger knows them.
+    /// Settles `deliveries` one after the other. The effects go with the first: if the process dies before the others
+    /// are settled, the ledger knows them.
     async fn settle_all(&self, deliveries: &[Delivery], mut effects: Vec<Outgoing>, counted: Counted) -> Settled {
         for delivery in deliveries {
             if let Settled::GivenBack = self.settle(delivery, &std::mem::take(&mut effects)).await {
@@ -255,13 +254,13 @@ impl Worker {
         Settled::Yes
     }
 
-    /// Settles a heartbeat: it waits for no turn, is no message that is counted, and no handler sees it.
+    /// Settles a heartbeat: it waits in no lane, is not counted as a message, and no handler sees it.
     async fn settle_beat(self, delivery: Delivery) {
         self.settle(&delivery, &[]).await;
     }
 
-    /// Publishes and settles, as often as it takes: the decision is made, and a broker that refuses (away, full) slows
-    /// this lane down until it takes the messages.
+    /// Publishes and settles, with retries until it succeeds or the process stops: the decision is made. A broker that
+    /// refuses (unreachable, full) slows this lane down until it takes the messages.
     async fn settle(&self, delivery: &Delivery, effects: &[Outgoing]) -> Settled {
         let mut backoff = RetryPolicy::NEAR.start();
         reach(Step::Settling);
@@ -278,10 +277,12 @@ impl Worker {
 }
 
 impl Counted {
-    const DEAD: Self = Self::new("dead");
-
-    const fn new(outcome: &'static str) -> Self {
-        Self { outcome, rule: None }
+    fn of(settlement: &Settlement) -> Self {
+        let rule = match settlement {
+            Settlement::Done(Outcome::Refused(rule)) => Some(rule.as_str()),
+            _ => None,
+        };
+        Self { outcome: settlement.as_str(), rule }
     }
 
     fn count(self, stage: Stage) {
@@ -291,7 +292,7 @@ impl Counted {
     }
 }
 
-/// A payload that nobody could read, on its way to the dead letters.
+/// An unreadable payload, as a dead letter to publish.
 fn unread(stage: Stage, reason: Reason, payload: Bytes) -> Outgoing {
     let trace = message::trace::new_traceparent();
     Outgoing { destination: Destination::Dead(stage, reason), id: None, key: None, trace, payload }

@@ -1,16 +1,16 @@
-//! Whether the front door can keep messages while the broker cannot: told by ingress, asked by the readiness check.
+//! Whether ingress can keep messages while the broker cannot: set by ingress, read by the readiness check.
 
 use std::sync::{Mutex, PoisonError};
 
-/// How the spool is, as ingress last knew.
+/// The spool's state as ingress last knew it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SpoolState {
-    /// There is none: no message can be taken without the broker.
+    /// There is no spool: no message can be taken without the broker.
     #[default]
     Off,
     /// It is empty and takes messages.
     Idle,
-    /// It takes messages, and so many wait in it.
+    /// It takes messages, and this many wait in it.
     InUse(u64),
     /// It holds as much as it may.
     Full,
@@ -29,17 +29,17 @@ impl SpoolState {
     }
 }
 
-/// Carries the state from ingress to whoever asks. One for each process that has a front door.
+/// Carries the spool's state from ingress to the readiness check. There is one in each process that runs ingress.
 #[derive(Debug, Default)]
 pub struct Intake(Mutex<SpoolState>);
 
 impl Intake {
-    /// Tells how the spool is now.
+    /// Sets the spool's state.
     pub fn set_spool(&self, state: SpoolState) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// How the spool is.
+    /// Returns the spool's state.
     #[must_use]
     pub fn spool(&self) -> SpoolState {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! What lies in the spool and whose messages must wait behind it: the bookkeeping that requests, the writer and the
-//! drain share. It touches no file.
+//! The bookkeeping that requests, the writer and the drain share: what lies in the spool, and which stripes must wait
+//! behind it. It touches no file.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::done::Done;
 use super::position::Position;
 use super::segment::Contents;
 
-/// Shared by all who use the spool.
+/// The state of the spool, shared by requests, the writer and the drain.
 #[derive(Debug)]
 pub(super) struct Backlog {
     state: Mutex<State>,
@@ -29,7 +29,7 @@ struct State {
     waiting: Vec<u32>,
     /// How many messages of each stripe are on their way into a segment.
     coming: Vec<u32>,
-    /// How many those are in all.
+    /// How many messages are on their way in all.
     under_way: usize,
     messages: u64,
     oldest_ms: Option<i64>,
@@ -58,7 +58,7 @@ pub(super) struct Stretch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Depth {
     pub(super) messages: u64,
-    /// What is not drained yet.
+    /// Bytes that are not drained yet.
     pub(super) bytes: u64,
     /// When the oldest message was appended, in milliseconds since 1970.
     pub(super) oldest_ms: Option<i64>,
@@ -85,7 +85,7 @@ impl Backlog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and tells the readiness check what became of it.
+    /// Changes the state, and reports the new one to the readiness check.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
@@ -102,12 +102,12 @@ impl Backlog {
         holds(&state.waiting) || holds(&state.coming) || (state.is_broker_away && is_used)
     }
 
-    /// The broker took a message, or nothing at all that it was asked to.
+    /// Sets whether the broker is away: not once it took a message, but when it took nothing at all.
     pub(super) fn set_broker_away(&self, is_away: bool) {
         self.state().is_broker_away = is_away;
     }
 
-    /// What was last told by [`Backlog::set_broker_away`].
+    /// What [`Backlog::set_broker_away`] last set.
     pub(super) fn is_broker_away(&self) -> bool {
         self.state().is_broker_away
     }
@@ -120,7 +120,7 @@ impl Backlog {
         });
     }
 
-    /// What was announced did not come.
+    /// An announced message of `stripe` did not come.
     pub(super) fn withdraw(&self, stripe: u16) {
         self.change(|state| state.arrived(&[stripe]));
     }
@@ -151,8 +151,8 @@ impl Backlog {
         self.grown.notify_one();
     }
 
-    /// Nothing is left to do in `stretches`, in which messages of `stripes` were. Returns the segments that are done with,
-    /// and up to where everything is. Only the writer calls this, so no segment grows at the same time.
+    /// Marks `stretches`, which held messages of `stripes`, as done. Returns the segments that are finished, and the
+    /// position up to which everything is done. Only the writer calls this, so no segment grows at the same time.
     pub(super) fn done(&self, stretches: &[Stretch], stripes: &[u16]) -> (Vec<u64>, Option<Position>) {
         self.change(|state| {
             state.messages = state.messages.saturating_sub(u64::try_from(stripes.len()).unwrap_or_default());
@@ -176,7 +176,7 @@ impl Backlog {
         })
     }
 
-    /// Segment `number` is gone, unread.
+    /// Segment `number` is lost, unread.
     pub(super) fn lose(&self, number: u64) {
         self.change(|state| {
             state.segments.retain(|segment| segment.number != number);
@@ -191,7 +191,8 @@ impl Backlog {
         behind.map(|segment| segment.left(position)).find(|stretch| stretch.from < stretch.to)
     }
 
-    /// Where, in `segment`, at or behind `offset`, something is left to do: the end of all that may be read, if nothing is.
+    /// The first offset in `segment`, at or behind `offset`, where something is left to do: the end of all that may be
+    /// read, if nothing is.
     pub(super) fn next_in(&self, segment: u64, offset: u64) -> u64 {
         let state = self.state();
         let segment = state.segments.iter().find(|one| one.number == segment);
@@ -203,12 +204,12 @@ impl Backlog {
         self.change(|state| state.oldest_ms = Some(appended_ms));
     }
 
-    /// Whether the spool was full, or could not be written, when last tried.
+    /// Sets whether the spool was full when last tried.
     pub(super) fn set_full(&self, is_full: bool) {
         self.change(|state| state.is_full = is_full);
     }
 
-    /// See [`Backlog::set_full`].
+    /// Sets whether the spool could not be written when last tried.
     pub(super) fn set_failing(&self, is_failing: bool) {
         self.change(|state| state.is_failing = is_failing);
     }
@@ -235,7 +236,7 @@ impl Segment {
         Position { segment: self.number, offset: self.done.next(0) }
     }
 
-    /// From the first thing that is left to do, at or behind `position`, to the end; empty if there is none.
+    /// From the first byte that is left to do, at or behind `position`, to the end; empty if there is none.
     fn left(&self, position: Position) -> Stretch {
         let at = if position.segment == self.number { position.offset } else { 0 };
         Stretch { segment: self.number, from: self.done.next(at), to: self.end }
@@ -248,7 +249,7 @@ impl State {
         self.under_way = self.under_way.saturating_sub(stripes.len());
     }
 
-    /// Nothing is left: whatever was lost to damage is no longer waited for either.
+    /// If nothing is left, resets the counts: messages that were lost to damage are no longer waited for either.
     fn settle_if_empty(&mut self) {
         if self.segments.is_empty() {
             self.waiting.fill(0);

@@ -1,18 +1,18 @@
-//! Which bytes of a segment are done with: published, or skipped as damaged. Messages are published past others that
-//! cannot be, so this is not always its beginning alone.
+//! Which bytes of a segment are done with: published, or skipped as damaged. Messages may be published past others that
+//! cannot be, so these bytes are not always the beginning of the segment.
 
 use std::collections::BTreeMap;
 
-/// Stretches of bytes, each by its start with its end. Those that touch are one.
+/// Stretches of bytes, each start with its end. Adjacent ones are merged.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     stretches: BTreeMap<u64, u64>,
-    /// How long they are together.
+    /// Their total length in bytes.
     bytes: u64,
 }
 
 impl Done {
-    /// From `from` to `to` nothing is left to do. No byte is told twice.
+    /// Marks the bytes from `from` to `to` as done. No byte may be marked twice.
     pub(super) fn add(&mut self, mut from: u64, mut to: u64) {
         if from >= to {
             return;
@@ -27,7 +27,7 @@ impl Done {
         self.stretches.insert(from, to);
     }
 
-    /// Where the first byte lies, at or behind `at`, that is not done with.
+    /// The offset of the first byte, at or behind `at`, that is not done with.
     pub(super) fn next(&self, at: u64) -> u64 {
         let before = self.stretches.range(..=at).next_back();
         before.map_or(at, |(_, end)| at.max(*end))

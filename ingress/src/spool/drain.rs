@@ -1,8 +1,7 @@
-//! Publishes what is in the spool, oldest first, until nothing is left; it is also who finds out that the broker is
-//! back.
+//! Publishes what is in the spool, oldest first, until nothing is left. It also finds out that the broker is back.
 //!
-//! It goes through the spool in passes. What the broker does not take waits for the next pass, with all that is behind it
-//! of its stripe; the others are published past it.
+//! It goes through the spool in passes. A message that the broker does not take waits for the next pass, with all
+//! messages of its stripe behind it; the others are published past it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,18 +23,19 @@ use super::writer::Command;
 use super::{Spool, segment};
 use crate::durable::{CONFIRM_TIMEOUT, is_there};
 
-/// As many messages are published at a time as the broker keeps unconfirmed.
+/// How many messages are published at a time, at most: as many as the broker keeps unconfirmed.
 const LARGEST_BATCH: usize = 100;
-/// As many are tried at a time while the broker is away: of several stripes, as one queue alone may be sick.
+/// How many messages are tried at a time while the broker is away: of several stripes, as one queue alone may be sick.
 const SCOUTS: usize = 8;
-/// How long a message may take: longer than an adapter's own deadline. Others do not wait for it so long.
+/// How long publishing a message may take, 15 s: longer than an adapter's own deadline. Other messages do not wait for
+/// it that long.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a segment that cannot be read is tried again before it is laid aside.
+/// How often a segment that cannot be read is tried before it is laid aside.
 const READS: u32 = 5;
-/// How long what the broker did not take waits for the next pass: a pass reads through all that is left.
+/// How long messages that the broker did not take wait for the next pass: a pass reads through all that is left.
 const NEXT_PASS: RetryPolicy = RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(10) };
 
-/// A message on its way, the number of its batch, and what became of it.
+/// A message that is being published, the number of its batch, and the result.
 type Call = BoxFuture<'static, (Piece, u64, Result<(), Failure>)>;
 
 /// Publishes the spool.
@@ -43,20 +43,20 @@ type Call = BoxFuture<'static, (Piece, u64, Result<(), Failure>)>;
 pub(crate) struct Drain {
     spool: Spool,
     broker: Arc<dyn Broker>,
-    /// What is just gone through, and up to where it was read.
+    /// The page in work, and up to where the spool was read.
     page: Page,
     read_to: Position,
     calls: FuturesUnordered<Call>,
     /// The stripes of those calls. No two calls share one: if the broker refused the first and took the second, the
-    /// second would be past the first.
+    /// second would have overtaken the first.
     under_way: HashSet<u16>,
     /// How many batches there were.
     batches: u64,
     /// The stripes that wait for the next pass.
     aside: HashSet<u16>,
-    /// When the first message that waits for it was appended.
+    /// When the oldest message that waits for the next pass was appended, in milliseconds since 1970.
     oldest_aside_ms: Option<i64>,
-    /// When it begins, once this one has come to its end.
+    /// When the next pass begins; set once this one has come to its end.
     next_pass: Option<Instant>,
     /// How long to wait for the next pass, and for a broker that is away.
     pause: Backoff,
@@ -114,7 +114,7 @@ impl Drain {
         }
     }
 
-    /// Sees to it that there is something to go through. `false` when it is time to end.
+    /// Makes sure that the page holds something to publish. `false` when the drain has to end.
     async fn turn_page(&mut self, stop: &Shutdown) -> bool {
         while self.page.is_over() {
             let goes_on = match self.spool.backlog.next(self.read_to) {
@@ -151,8 +151,8 @@ impl Drain {
         self.spool.tell(|done| Command::LayAside(stretch.segment, done)).await
     }
 
-    /// All was gone through: waits until there is more, or until it is time for the next pass. `false` when it is time to
-    /// end.
+    /// Waits at the end of a pass until there is more in the spool, or until the next pass is due. `false` when the
+    /// drain has to end.
     async fn rest(&mut self, stop: &Shutdown) -> bool {
         if self.aside.is_empty() {
             self.trouble.clear();
@@ -187,7 +187,7 @@ impl Drain {
         (self.oldest_aside_ms, self.next_pass) = (None, None);
     }
 
-    /// Sends the next messages on their way, and returns their stripes.
+    /// Begins to publish the next messages, and returns their stripes.
     fn begin_batch(&mut self) -> HashSet<u16> {
         let is_away = self.spool.backlog.is_broker_away();
         let most = if is_away { SCOUTS } else { LARGEST_BATCH };
@@ -216,7 +216,7 @@ impl Drain {
         batch
     }
 
-    /// Waits until it is known of all messages of `batch` what became of them, but not too long. Returns what is
+    /// Waits for the results of all messages of `batch`, at most for [`CONFIRM_TIMEOUT`]. Returns the messages that are
     /// published, of earlier batches too.
     async fn await_confirms(&mut self, batch: &HashSet<u16>) -> Vec<Piece> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
@@ -227,19 +227,19 @@ impl Drain {
             published.extend(self.settle(piece, result));
         }
         if left > 0 {
-            // What is late may still come. What is behind it does not wait here for that.
+            // A late result may still come. The messages behind it do not wait for it here.
             self.aside.extend(batch.intersection(&self.under_way));
             self.oldest_aside_ms = self.oldest_aside_ms.or(self.spool.backlog.depth().oldest_ms);
         }
         published
     }
 
-    /// Notes what became of `piece`, and returns it if it is published.
+    /// Records the result for `piece`, and returns it if it is published.
     fn settle(&mut self, piece: Piece, result: Result<(), Failure>) -> Option<Piece> {
         self.under_way.remove(&piece.record.stripe);
         let Err(failure) = result else { return Some(piece) };
         self.set_aside(piece.record.stripe, piece.record.appended_ms);
-        // Once for each reason, not for each try.
+        // Logged once for each reason, not for each try.
         let trouble = failure.to_string();
         if trouble != self.trouble {
             warn!("cannot drain all of the spool: {trouble}");

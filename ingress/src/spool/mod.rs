@@ -37,17 +37,19 @@ use record::Record;
 use slot::Slot;
 use writer::{Append, Command, Writer};
 
-/// How many stripes the conversations fall into. Few enough to be counted in a few KiB, so many that strangers seldom
-/// meet. Records hold their stripe: another number here makes what an older release spooled wait in other stripes.
+/// How many stripes the conversations fall into: few enough that their counts take a few KiB, and enough that two
+/// conversations seldom share one. Records hold their stripe: with another number here, messages that an older release
+/// spooled wait in other stripes.
 pub(crate) const STRIPES: u16 = 4096;
-/// How many requests may wait for the writer before more have to wait to be heard at all.
+/// How many commands the writer's queue holds; a request beyond that waits for a place in it.
 const QUEUE: usize = 1024;
-/// How long a disk may take; a provider does not wait much longer.
+/// How long an append may take, 5 s: a provider does not wait much longer.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often dead processes' slots and a failing disk are looked at, and gauges set that change by themselves.
+/// How often the slots of dead processes and a failing disk are checked, and gauges set that change by themselves:
+/// every 5 s.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The stripe of a conversation. What has none, because nobody could read it, has no order to keep.
+/// The stripe of a conversation. An unreadable message has no conversation and no order to keep: its stripe is 0.
 pub(crate) fn stripe(key: Option<ConversationKey>) -> u16 {
     key.map_or(0, |key| key.partition(STRIPES))
 }
@@ -67,7 +69,7 @@ pub(crate) struct WriterThread(JoinHandle<()>);
 
 impl Spool {
     /// Opens the spool in `data_dir` with at most `limit_bytes` in it, and takes over what dead processes left there.
-    /// Reads through all of that, so it may take seconds. `intake` is told how it is.
+    /// Reads through all of that, so it may take seconds. The spool's state is reported to `intake`.
     ///
     /// # Errors
     /// When the directory cannot be written: an operator has to mend that.
@@ -94,17 +96,18 @@ impl Spool {
         Ok((spool, WriterThread(thread.map_err(cannot)?)))
     }
 
-    /// Whether a message of `stripe` has to go into the spool, because one before it may be there, or because the broker
-    /// is known to be away.
+    /// Whether a message of `stripe` has to go into the spool, because one before it may be there, or because the
+    /// broker is known to be away.
     pub(crate) fn is_in_the_way_of(&self, stripe: u16) -> bool {
         self.backlog.is_in_the_way_of(stripe)
     }
 
-    /// Appends `message` and returns once it is on disk. From the moment of the call its stripe waits behind it, also if
-    /// this future is dropped.
+    /// Appends `message` and returns once it is on disk. From the moment of the call its stripe waits behind it, also
+    /// if this future is dropped.
     ///
     /// # Errors
-    /// When the spool is full, cannot be written or takes too long. In the last case the message may yet be there.
+    /// When the spool is full, cannot be written or takes too long. In the last case the message may still reach the
+    /// disk.
     pub(crate) async fn append(&self, message: &Outgoing) -> Result<(), Failure> {
         let Destination::Work(stage) = message.destination else {
             return Err(Failure::permanent("only work can be spooled"));
@@ -140,8 +143,8 @@ impl Spool {
         self.backlog.depth().bytes == 0
     }
 
-    /// Whether the broker, when it was last asked, took nothing at all. While it does and the spool is in use, everything
-    /// goes there at once.
+    /// Whether the broker took nothing at all when it was last asked. While that is so and the spool is in use, every
+    /// message goes to the spool at once.
     pub(crate) fn is_broker_away(&self) -> bool {
         self.backlog.is_broker_away()
     }
@@ -151,8 +154,8 @@ impl Spool {
         self.backlog.set_broker_away(is_away);
     }
 
-    /// Looks after the spool as long as it is polled. Returns when the writer has ended, which it never does by itself:
-    /// it panicked.
+    /// Maintains the spool as long as it is polled. Returns only when the writer has ended, which means that it
+    /// panicked.
     pub(crate) async fn tend(&self) {
         let mut interval = tokio::time::interval(TEND_INTERVAL);
         loop {

@@ -7,7 +7,7 @@ use super::backlog::{Backlog, Stretch};
 use super::position::Position;
 use super::record::{self, Read, Record};
 
-/// What was read of a segment, and how far it was gone through.
+/// The bytes that were read of a segment, and how far they were gone through.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     stretch: Stretch,
@@ -31,13 +31,13 @@ pub(super) struct Piece {
 }
 
 impl Page {
-    /// The first of `stretch`, which are `bytes`.
+    /// A page of `bytes`, which are the first of `stretch`.
     pub(super) fn new(stretch: Stretch, bytes: Vec<u8>) -> Self {
         let to = stretch.from + bytes.len() as u64;
         Self { stretch: Stretch { to, ..stretch }, bytes, at: stretch.from, damage: Damage::default() }
     }
 
-    /// Where it ends.
+    /// The position of its end.
     pub(super) fn end(&self) -> Position {
         Position { segment: self.stretch.segment, offset: self.stretch.to }
     }
@@ -67,12 +67,12 @@ impl Page {
         }
     }
 
-    /// Goes on behind `piece`, which was the next.
+    /// Goes on behind `piece`, which was the next record.
     pub(super) fn go_past(&mut self, piece: &Piece) {
         self.at = piece.stretch.to;
     }
 
-    /// What was found damaged since this was last asked.
+    /// Returns the damage that was found since the last call.
     pub(super) fn take_damage(&mut self) -> Damage {
         std::mem::take(&mut self.damage)
     }
@@ -90,7 +90,7 @@ impl Piece {
                 trace: envelope.trace,
                 payload,
             },
-            // Of a newer release: whoever takes it off the queue says so, and makes it a dead letter.
+            // Spooled by a newer release: the worker that gets it from the queue reports it and makes it a dead letter.
             Err(_) => Outgoing { destination, id: None, key: None, trace: String::new(), payload },
         }
     }

@@ -1,5 +1,6 @@
-//! How far the spool is drained, remembered beside it. It is written after each batch but not synced: a power cut may
-//! take it back, and some messages are then published again, which is harmless. It is never ahead of the truth.
+//! How far the spool is drained, kept in a file beside it. It is written after each batch but not synced: after a power
+//! cut it may be an older one, and some messages are then published again, which is harmless. It is never ahead of what
+//! is drained.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -17,7 +18,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// What was written last in `dir`. Nothing there, or nothing that can be trusted, is the beginning.
+    /// Reads the position that was last written in `dir`; the beginning if there is none, or if its checksum is wrong.
     pub(super) fn read(dir: &Path) -> Self {
         std::fs::read(path(dir)).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! One spooled message as bytes: a mark, a length, a checksum, and the message. A reader that meets damage looks for the
-//! next mark, and takes up again only where a checksum holds.
+//! One spooled message as bytes: a mark, a length, a checksum, and the message. A reader that meets damage looks for
+//! the next mark, and takes up again only where a checksum holds.
 
 use broker::Stage;
 use bytes::Bytes;
@@ -10,14 +10,14 @@ const MARK: [u8; 4] = [0xFF, b'S', b'P', 0xFE];
 const HEADER_BYTES: usize = 12;
 /// Stage, stripe, time: what stands in the body before the payload.
 const PREFIX_BYTES: usize = 11;
-/// No body is longer. A webhook has at most 64 KiB (once 256), and JSON can make six bytes of one.
+/// The longest body, 2 MiB. A webhook has at most 64 KiB (formerly 256), and JSON can make six bytes of one.
 const LARGEST_BODY_BYTES: usize = 2 * 1024 * 1024;
 
 /// A message in the spool.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) stage: Stage,
-    /// Where its conversation waits; see [`super::stripe`].
+    /// The stripe in which its conversation waits; see [`super::stripe`].
     pub(super) stripe: u16,
     /// When it was appended, in milliseconds since 1970.
     pub(super) appended_ms: i64,
@@ -28,10 +28,10 @@ pub(super) struct Record {
 /// What stands at the beginning of some bytes.
 #[derive(PartialEq, Eq)]
 pub(super) enum Read {
-    /// A record, in so many bytes.
+    /// A record, and how many bytes it takes.
     Whole(Record, usize),
-    /// Nothing that can be read, in so many bytes, with so many marks: as many records at least are lost, if they were
-    /// ever whole.
+    /// Nothing that can be read in this many bytes. At least `records` records are lost, by the number of marks, if
+    /// they were ever whole.
     Damaged { bytes: usize, records: u64 },
 }
 
@@ -56,8 +56,8 @@ pub(super) fn encode(record: &Record) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Reads the record, or steps over the damage, that `bytes` begin with. `None` when there are none. What it steps over
-/// ends at the next whole record, or with `bytes`.
+/// Reads the record, or steps over the damage, that `bytes` begin with. `None` when `bytes` is empty. The damage ends
+/// at the next whole record, or with `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Option<Read> {
     if bytes.is_empty() {
         return None;

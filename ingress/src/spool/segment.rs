@@ -39,7 +39,7 @@ pub(super) fn load(path: &Path, from: u64, to: u64) -> io::Result<Vec<u8>> {
 /// What a segment of a dead process holds.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// How long it is, in bytes, with whatever is damaged.
+    /// Its length in bytes, damaged ones included.
     pub(super) end: u64,
     /// The stripe of each record that can be read.
     pub(super) stripes: Vec<u16>,

@@ -1,14 +1,14 @@
 //! A process's place in the spool: a numbered directory that it has locked. The lock ends with the process, however it
-//! ends, so what a dead one left can be told from what a living one is using.
+//! ends, so the slot of a dead process can be told from one that is in use.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// More processes than ever share a directory.
+/// How many slots are tried: more than the processes that ever share a directory.
 const SLOTS: u32 = 1024;
 
-/// A directory of the spool that is ours while this lives.
+/// A directory of the spool that is ours until this is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) dir: PathBuf,
@@ -30,7 +30,7 @@ impl Slot {
         Err(io::Error::other(format!("more than {SLOTS} processes use it")))
     }
 
-    /// The other slots that nobody has: their processes are dead.
+    /// The other slots that no process has: their processes are dead.
     pub(super) fn abandoned(&self) -> io::Result<Vec<Self>> {
         let Some(spool) = self.dir.parent() else { return Ok(Vec::new()) };
         let mut abandoned = Vec::new();
@@ -56,7 +56,7 @@ impl Slot {
     }
 }
 
-/// Files that only we may read: they hold texts and numbers.
+/// Options for files that only our user may read: they hold texts and numbers.
 pub(super) fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);

@@ -20,7 +20,7 @@ use crate::durable::Durable;
 const MIB: u64 = 1 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Takes messages unless it is away; refuses every `n`th call, after taking some of what it was given.
+/// A broker that takes messages unless it is away, and refuses every `n`th call after taking some of its messages.
 #[derive(Debug)]
 struct Tray {
     taken: Mutex<Vec<(u16, u32)>>,
@@ -171,7 +171,8 @@ fn segments(dir: &TempDir, slot: &str) -> Vec<PathBuf> {
     segment::list(&dir).unwrap().into_iter().map(|number| segment::path(&dir, number)).collect()
 }
 
-/// Nobody may go on without it: what is in the spool would not be published, and what its conversations send refused.
+/// Ingress must not go on without the writer: messages in the spool would not be published, and new ones of their
+/// conversations would be refused.
 #[tokio::test]
 async fn g1_who_tends_a_spool_is_told_that_its_writer_has_ended() {
     let dir = tempfile::tempdir().unwrap();
@@ -196,7 +197,7 @@ async fn g1_nothing_is_lost_or_overtaken_while_the_broker_comes_and_goes() {
         let (durable, broker) = (Arc::clone(&durable), Arc::clone(&broker));
         tokio::spawn(async move {
             for number in (0..TEXTS).step_by(3) {
-                // A customer throws the switch, so that each change meets traffic.
+                // Customer 0 switches the broker off and on, so that each change meets traffic.
                 if customer == 0 {
                     broker.is_away.fetch_not(SeqCst);
                 }
@@ -285,7 +286,7 @@ async fn g2_b2_a_queue_that_hangs_is_not_taken_for_a_broker_that_is_away() {
 }
 
 /// Drains into a broker that ignores customer 1, until all others have their messages; then, after `restarts` of the
-/// process, into one that is well.
+/// process, into a healthy one.
 async fn drain_past_one_that_hangs(restarts: usize) {
     const CUSTOMERS: u16 = 30;
     let dir = tempfile::tempdir().unwrap();
@@ -303,7 +304,7 @@ async fn drain_past_one_that_hangs(restarts: usize) {
         while ground.intake.spool() != SpoolState::InUse(6) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // What comes next comes behind what hangs, and what is not of its conversation passes it.
+        // The next message of the conversation that hangs waits behind it; one of another conversation passes it.
         ground.spool.append(&text(1, 6)).await.unwrap();
         ground.spool.append(&text(2, 6)).await.unwrap();
         while !broker.taken()[&2].contains(&6) {
@@ -422,7 +423,7 @@ async fn g1_a_disk_that_fails_refuses_and_is_used_again_once_it_is_well() {
     let dir = tempfile::tempdir().unwrap();
     let ground = Ground::open(&dir, MIB);
     let slot = directory(dir.path()).join("0");
-    // Works for root too, whom permissions do not stop.
+    // Works for root too, which permissions do not stop.
     fs::rename(&slot, dir.path().join("elsewhere")).unwrap();
     let stripe = stripe(text(1, 0).key);
     ground.spool.append(&text(1, 0)).await.unwrap_err();
@@ -462,7 +463,7 @@ async fn a_restart_goes_on_where_the_drain_was() {
     for number in 0..6 {
         ground.spool.append(&text(1, number)).await.unwrap();
     }
-    // One conversation's are published one at a time: the first is taken, the rest refused.
+    // Messages of one conversation are published one at a time: the first is taken, the rest refused.
     let broker = Tray::new(false, 2);
     let stop = Shutdown::new(Duration::ZERO);
     stop.start();

@@ -14,21 +14,21 @@ use super::position::{self, Position};
 use super::segment::{self, scan};
 use super::slot::{Slot, sync_dir, writable};
 
-/// A segment that has so many bytes, or a quarter of all that the spool may hold, grows no more.
+/// A segment of this many bytes, 4 MiB, or of a quarter of the spool's limit, grows no more.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// So many bytes share a sync at most.
+/// How many bytes share a sync at most, 1 MiB.
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// What the thread is asked to do.
+/// A command to the writer's thread.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Add this record, and say when it is on disk.
     Append(Append),
-    /// What is in these stretches, messages of these stripes, is published: forget it, and say when that is done.
+    /// These stretches, with messages of these stripes, are published: forget them, and say when that is done.
     Drained(Vec<Stretch>, Vec<u16>, oneshot::Sender<()>),
     /// This segment cannot be read: lay it aside, and say when that is done.
     LayAside(u64, oneshot::Sender<()>),
-    /// Take over what dead processes left, and look whether a failing disk is well again.
+    /// Take over what dead processes left, and check whether a failing disk works again.
     Tend,
     /// End.
     Close,
@@ -70,7 +70,8 @@ impl Writer {
         let file = position::open(&slot.dir)?;
         let mut writer = Self { slot, backlog, limit_bytes, active: None, next_number: 0, position: file };
         match writer.probe() {
-            // Only who starts can drain, and only draining makes room: `tend` looks again.
+            // A full disk is no reason not to start: only draining makes room, and only a running process drains.
+            // `tend` checks again.
             Err(error) if is_full(&error) => {
                 warn!(%error, "the spool starts on a full disk");
                 writer.backlog.set_failing(true);
@@ -107,7 +108,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Does what it is told until it is told to end, or nobody is left to tell.
+    /// Executes commands until [`Command::Close`], or until no sender of commands is left.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next = commands.blocking_recv();
         while let Some(command) = next.take() {
@@ -175,7 +176,7 @@ impl Writer {
         };
         reach_doing(Step::Spooling, || drop(active.file.write_all(bytes.get(..bytes.len() / 2).unwrap_or_default())));
         let written = active.file.write_all(bytes).and_then(|()| active.file.sync_data());
-        // The name too must last, and it is new as long as nothing was written.
+        // The file's name must be durable too, and it is new as long as nothing was written.
         let written = written.and_then(|()| if active.end == 0 { sync_dir(&self.slot.dir) } else { Ok(()) });
         if let Err(error) = written {
             self.abandon(&active);
@@ -197,8 +198,8 @@ impl Writer {
         Ok(Active { number, file, end: 0 })
     }
 
-    /// Gives a segment up that could not be written: what a file holds after a failed sync is not to be relied on. What
-    /// is synced stays; whatever came behind it was not accepted and goes, so that it cannot come back.
+    /// Gives up a segment that could not be written: the contents of a file after a failed sync cannot be relied on.
+    /// The synced bytes stay. The bytes behind them were not accepted and are cut off, so that they cannot come back.
     fn abandon(&mut self, active: &Active) {
         if active.end == 0 {
             self.backlog.lose(active.number);
@@ -248,7 +249,7 @@ impl Writer {
         let mut file = writable().create(true).truncate(true).open(&path)?;
         let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
         drop(file);
-        // On a full disk even what little it took is wanted.
+        // On a full disk even these few bytes are needed.
         fs::remove_file(path).and(written)
     }
 
@@ -260,7 +261,7 @@ impl Writer {
             if segments.is_empty() {
                 continue;
             }
-            // Ours must not grow behind theirs.
+            // Our active segment must not grow once theirs are behind it.
             self.active = None;
             info!(segments = segments.len(), "takes over what a dead process left in the spool");
             for theirs in segments {
@@ -281,7 +282,7 @@ impl Writer {
     }
 }
 
-/// Whether only room is missing.
+/// Whether the error only means that there is no room.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

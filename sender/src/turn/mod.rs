@@ -1,4 +1,4 @@
-//! When a part may go, and where it waits until then: behind those of its conversation that are parked, until a pause is
+//! When a part may go, and where it waits until then: behind the parked parts of its conversation, until a pause is
 //! over, and at its number's rate.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::parked::{Cause, Hold, Parked};
 use crate::rate::{Number, Rates};
 
-/// What waits longer is parked at the broker. RabbitMQ parks nothing for less.
+/// A part that has to wait longer than this, 5 s, is parked at the broker. RabbitMQ parks no message for less.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A part that could go now.
@@ -28,7 +28,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) pair_pause: Duration,
 }
 
-/// What `candidate` has to wait for; when it is nothing, its turn is taken.
+/// What `candidate` has to wait for; `None` when it may go, and then its turn is taken.
 pub(crate) fn hold(rates: &Rates, candidate: &Candidate<'_>, now: Timestamp, steady: Instant) -> Option<Hold> {
     let &Candidate { part, number, cost, parked, pause, pair_pause } = candidate;
     let own = parked.hold_of(part, now);
@@ -46,8 +46,8 @@ pub(crate) fn hold(rates: &Rates, candidate: &Candidate<'_>, now: Timestamp, ste
 }
 
 impl Hold {
-    /// Whether the part rests in its lane, where it may wait for `in_lane`. Never behind another one of its conversation,
-    /// which may come back to the same lane.
+    /// Whether the part rests in its lane, where it may wait for `in_lane`. A part behind another one of its
+    /// conversation never does: that one may come back to the same lane.
     pub(crate) fn is_in_lane(&self, in_lane: Duration) -> bool {
         self.cause != Cause::Behind && self.delay <= PATIENCE.min(in_lane)
     }

@@ -8,12 +8,12 @@ use message::{Address, IntegrationId};
 
 use super::*;
 
-/// What a part may wait for in its lane.
+/// How long a part may wait in its lane.
 const IN_LANE: Duration = Duration::from_secs(60);
-/// How long the broker and we take for a part that comes back, at most.
+/// How long the broker and the sender take at most for a part that comes back, in milliseconds.
 const LATENCY_MS: u64 = 200;
 
-/// How long a message stays away that is parked for this long.
+/// How long a message that is parked for the given delay stays away.
 type Delays = fn(Duration) -> Duration;
 
 const RABBITMQ: Delays = |delay| delay_step(delay).1;
@@ -47,9 +47,9 @@ struct Model {
     /// When the provider throttles, and for how long.
     throttles: VecDeque<(Duration, Duration)>,
     paused_until: Duration,
-    /// Who went when.
+    /// The parts that went: when, of which conversation, and which part.
     sent: Vec<(Duration, usize, MessageId)>,
-    /// When the last message came back, or will, that was away for this long.
+    /// For each delay, when the last message with it came back, or will come back.
     back: HashMap<Duration, Duration>,
     parkings: usize,
 }
@@ -189,7 +189,7 @@ fn b3_600_replies_at_2_a_second_leave_in_four_minutes_however_they_are_spread() 
             assert_eq!(model.sent.len(), 600, "{case}");
             let (last, gap) = (model.last().as_secs_f64(), model.longest_gap());
             assert!((239.0..=264.0).contains(&last), "{case}: the last after {last} s");
-            // In a crowd nothing rests, so the first comes back after RabbitMQ's shortest delay.
+            // When the lanes are crowded nothing rests, so the first comes back after RabbitMQ's shortest delay.
             let longest = if is_crowded { seconds(6) } else { seconds(3) };
             assert!(gap < longest, "{case}: idle for {gap:?}");
         }
@@ -208,7 +208,7 @@ fn b3_a_number_goes_on_at_its_rate_after_it_was_throttled() {
                 let case = format!("throttled at {at_s} for {pause_s} s, {conversations} conversations");
                 assert_eq!(model.sent.len(), 600, "{case}");
                 let (last, gap) = (model.last().as_secs_f64(), model.longest_gap());
-                // Throttled at once, it has no minute's worth to send at once.
+                // A number that is throttled from the start has no minute's worth to send at once.
                 let ideal_s = if at_s == 0 { 300.0 } else { 240.0 } + pause_s as f64;
                 assert!(last <= 1.1 * ideal_s, "{case}: the last after {last} s");
                 assert!(gap < seconds(pause_s + 3), "{case}: idle for {gap:?}");

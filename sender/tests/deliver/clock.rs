@@ -107,7 +107,8 @@ async fn g4_parked_parts_keep_their_order_whatever_the_clock_is_set_to() {
         rig.skip_s(set);
         assert_eq!(rig.deliver(&mut rig.part(1, "part 1")).await, "retry", "{set}: the one ahead has not come back");
         rig.skip_s(601);
-        // The first comes back when the broker says so, a second time if its clock must be followed first.
+        // The first part comes back when the broker delivers it, and a second time if the sender must follow a changed
+        // clock first.
         let said = rig.deliver(&mut rig.part(0, "part 0")).await;
         if said == "retry" {
             rig.skip_s(601);

@@ -1,4 +1,5 @@
-//! Twilio's list shows altered words, lags, or holds texts of others, just when it is asked what became of a send.
+//! Twilio's list shows altered words, lags, or holds texts of other senders, just when it is asked for the outcome of a
+//! send.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn of_other_number(mut part: Envelope) -> Envelope {
     part
 }
 
-/// As the worker writes it down when a receipt names the part.
+/// Records a receipt that names the part, as the worker does.
 async fn witness(rig: &Rig, part: &Envelope) {
     let sid = rig.simulator.messages().last().unwrap().sid.clone();
     let written = rig.ports.store.commit(&[store::send_proof::write(part.id, &sid)]).await.unwrap();

@@ -1,4 +1,4 @@
-//! The ledger comes first: without it nothing is sent, and what it says holds for whoever takes over.
+//! The ledger comes first: without it nothing is sent, and its records hold for the process that takes over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

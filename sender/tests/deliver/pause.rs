@@ -58,7 +58,7 @@ async fn without_a_hint_the_number_waits_a_little_longer_each_time() {
     let rig = Rig::twilio().await;
     rig.simulator.fail(Route::TwilioSend, Fault::status(429).times(2));
     let mut part = rig.part(0, "hi");
-    // Many tries before count for nothing: it is the number that waits, not the part.
+    // Earlier throttled tries do not count: the number waits, not the part.
     for _ in 0..20 {
         part.record_attempt(rig.ports.clock.now(), &Failure::new(FailureKind::Throttled, "before"));
     }

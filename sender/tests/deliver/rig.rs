@@ -16,7 +16,7 @@ use providers::twilio::TwilioSettings;
 use providers::{ProviderSettings, UnknownOutcome};
 use sender::{Deliverer, Pace};
 use simulator::{RequestRecord, Route, Simulator, SimulatorConfig};
-use work::{Decision, Handler as _, Outcome, Settlement, Stay};
+use work::{Decision, Handler as _, LaneState, Outcome, Settlement};
 use work::{Ports, StageProgress};
 
 pub(crate) const CUSTOMER: &str = "+14155550101";
@@ -104,7 +104,7 @@ impl Rig {
         }
     }
 
-    /// The same after a stop: nobody has asked to stop yet.
+    /// The same rig after a stop, with a shutdown that has not started.
     pub(crate) fn restarted(self) -> Self {
         Self { shutdown: Shutdown::new(self.shutdown.grace()), ..self }
     }
@@ -114,7 +114,7 @@ impl Rig {
         self.skipped_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// A fresh process, as it were: only the store remembers.
+    /// The deliverer of a new process: only the store keeps what was done before.
     pub(crate) fn deliverer(&self) -> InLane {
         let integrations: Integrations = [self.integration.clone()].into_iter().collect();
         let public_url = Some("https://sms.example.com");
@@ -157,12 +157,12 @@ impl Rig {
         }
     }
 
-    /// Delivers as a fresh process would, and says in a word or two what was decided.
+    /// Delivers as a new process would, and returns the decision in a word or two.
     pub(crate) async fn deliver(&self, envelope: &mut Envelope) -> String {
         said(&self.deliverer().handle(envelope).await)
     }
 
-    /// Sends a text through the account without a sender of ours: somebody else's program.
+    /// Sends a text through the account as another program would, without our sender.
     pub(crate) async fn send_beside(&self, form: &[(&str, &str)]) {
         let ProviderSettings::Twilio(settings) = &self.integration.provider else { panic!("not Twilio") };
         let url = format!("{}/2010-04-01/Accounts/{}/Messages.json", settings.base_url, settings.account_sid);
@@ -191,7 +191,7 @@ pub(crate) struct InLane {
 
 impl InLane {
     pub(crate) async fn handle(&self, envelope: &mut Envelope) -> Decision {
-        let mut stay = Stay::default();
+        let mut stay = LaneState::default();
         loop {
             let decision = self.deliverer.handle_in_lane(envelope, stay).await;
             let Settlement::Rest(delay) = decision.settlement else { return decision };
@@ -205,7 +205,7 @@ impl InLane {
     }
 }
 
-/// No receipts: nobody here takes them.
+/// Starts a simulator without receipts: nothing in the rig takes them.
 async fn start(mut config: SimulatorConfig) -> Simulator {
     config.receipts.steps.clear();
     Simulator::start(config).await.unwrap()
@@ -220,7 +220,7 @@ pub(crate) fn said(decision: &Decision) -> String {
         Settlement::Done(outcome) => format!("done: {}", outcome.as_str()),
         Settlement::Rest(_) => "rest".to_owned(),
         Settlement::RetryAfter(_) => "retry".to_owned(),
-        Settlement::DeadLetter(reason) => format!("dead: {}", reason.name),
+        Settlement::DeadLetter(reason) => format!("dead: {}", reason.name.as_str()),
         Settlement::GiveBack => "give back".to_owned(),
     }
 }

@@ -83,7 +83,7 @@ async fn a_long_hint_parks_the_part_and_holds_the_number_back() {
     rig.skip_s(590);
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "retry", "a hint is never shortened");
     rig.skip_s(10);
-    // What was refused leaves no doubt behind: nobody asks before it is sent.
+    // A refused send leaves no doubt behind: the provider is not asked before the part is sent again.
     assert_eq!(rig.deliver(&mut rig.part(0, "hi")).await, "accepted");
     assert_eq!(rig.calls(Route::TwilioList).len(), 0);
 }

@@ -1,4 +1,4 @@
-//! What a fault does to the answer of a call.
+//! The effect of a fault on the answer of a call.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::Fault;
 use crate::line::Line;
 use crate::route::Service;
 
-/// The answer of a call that is refused with `status`, as `service` would word it.
+/// The answer to a call that is refused with `status`, in the words of `service`.
 pub(crate) fn refuse(service: Service, status: u16, body: Option<&str>, retry_after_seconds: Option<u64>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = body.map_or_else(|| usual_body(service, status), str::to_owned);
@@ -29,7 +29,7 @@ fn usual_body(service: Service, status: StatusCode) -> String {
     let number = status.as_u16();
     let body = match service {
         Service::Twilio => {
-            // Most HTTP statuses have a code of their own.
+            // Most HTTP statuses have their own Twilio code: 20000 plus the status.
             let code = if status == StatusCode::UNAUTHORIZED { 20_003 } else { 20_000 + u32::from(number) };
             let more_info = format!("https://www.twilio.com/docs/errors/{code}");
             json!({ "code": code, "message": reason, "more_info": more_info, "status": number })
@@ -39,7 +39,7 @@ fn usual_body(service: Service, status: StatusCode) -> String {
     body.to_string()
 }
 
-/// What becomes of the answer to a call that was accepted.
+/// The answer to an accepted call, changed by `fault`.
 pub(crate) async fn after(fault: Fault, answer: Response, line: &Line) -> Response {
     match fault {
         Fault::DelayMs(ms) => {

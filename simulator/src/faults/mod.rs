@@ -1,4 +1,4 @@
-//! Faults on demand: what goes wrong, how often, and the plans waiting for their request.
+//! Faults on demand: their kinds, how often they strike, and the plans that wait for a request.
 
 mod apply;
 mod plan;
@@ -11,11 +11,11 @@ pub(crate) use apply::{after, refuse};
 pub use plan::FaultPlan;
 pub(crate) use plan::Faults;
 
-/// What goes wrong with a call.
+/// A failure of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Refused with this status; nothing is accepted. Without a body the service's usual one is sent.
+    /// The call is refused with this status; nothing is accepted. Without a body the service's usual one is sent.
     Status {
         /// The HTTP status.
         status: u16,
@@ -30,42 +30,42 @@ pub enum Fault {
     DelayMs(u64),
     /// The connection closes without an answer; nothing is accepted.
     DropBefore,
-    /// The same, but only after so many milliseconds.
+    /// The connection closes without an answer after this many milliseconds; nothing is accepted.
     HangBeforeMs(u64),
     /// The call is accepted, then the connection closes without an answer.
     DropAfter,
     /// The call is accepted; its answer trickles in, a byte after each pause of this many milliseconds.
     DripMs(u64),
-    /// The call is accepted and answered with the right status, but with this instead of its JSON.
+    /// The call is accepted and answered with the right status, but with this body instead of its JSON.
     WrongJson(String),
 }
 
 impl Fault {
-    /// Refused with `status` and the body usual at that service.
+    /// A refusal with `status` and the usual body of the service.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status { status, body: None, retry_after_seconds: None }
     }
 
-    /// Refused with `status` and a `Retry-After` header.
+    /// A refusal with `status` and a `Retry-After` header.
     #[must_use]
     pub fn retry_after(status: u16, seconds: u64) -> Self {
         Self::Status { status, body: None, retry_after_seconds: Some(seconds) }
     }
 
-    /// Refused with `status` and this JSON body.
+    /// A refusal with `status` and this JSON body.
     #[must_use]
     pub fn status_with_body(status: u16, body: impl Into<String>) -> Self {
         Self::Status { status, body: Some(body.into()), retry_after_seconds: None }
     }
 
-    /// Accepted, but the answer comes late.
+    /// The call is accepted, but the answer comes late.
     #[must_use]
     pub fn delay(by: Duration) -> Self {
         Self::DelayMs(u64::try_from(by.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Accepted, but answered with something cut off in mid-JSON.
+    /// The call is accepted, but the answer's JSON is cut off.
     #[must_use]
     pub fn wrong_json() -> Self {
         Self::WrongJson("{\"unfinished\": [".to_owned())

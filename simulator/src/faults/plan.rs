@@ -1,4 +1,4 @@
-//! Faults waiting for their request: the oldest plan of a route that strikes is the one that counts.
+//! Fault plans that wait for a request. When several plans of a route could strike, the oldest one does.
 
 use std::sync::Mutex;
 
@@ -10,15 +10,15 @@ use super::Fault;
 use crate::route::Route;
 use crate::world::lock;
 
-/// A fault and how often it strikes. A bare [`Fault`] strikes once.
+/// A fault, and how often it strikes. A bare [`Fault`] strikes once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FaultPlan {
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
-    /// How many more requests it strikes; `None` is without end.
+    /// The number of requests that it still strikes; `None` means no limit.
     #[serde(default)]
     pub times: Option<u32>,
-    /// The probability of striking, 0 to 1; `None` is always.
+    /// The probability that it strikes a request, 0 to 1; `None` means always.
     #[serde(default)]
     pub chance: Option<f64>,
 }
@@ -56,7 +56,7 @@ impl Faults {
         lock(&self.0).plans.clone()
     }
 
-    /// The fault that strikes this request, if any; a counted plan is used up by it.
+    /// The fault that strikes this request, if there is one. It uses up one strike of a counted plan.
     pub(crate) fn strike(&self, route: Route) -> Option<Fault> {
         let State { plans, rng } = &mut *lock(&self.0);
         let (_, plan) = plans

@@ -1,4 +1,4 @@
-//! The IntelePeer customer: credentials, numbers and habits.
+//! The IntelePeer customer: its credentials, numbers and settings.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ pub struct IntelepeerAccount {
     pub secret: SecretString,
     /// A long-lived token.
     pub token: SecretString,
-    /// Exchanged for tokens that live a day.
+    /// The user name for the login, which returns tokens that are valid for a day.
     pub username: String,
-    /// Goes with the user name.
+    /// The password of the user.
     pub password: SecretString,
     /// The customer's numbers.
     pub numbers: Vec<Number>,
-    /// The form of the `Authorization` header that is taken; the documentation shows both.
+    /// The accepted form of the `Authorization` header; the documentation shows both.
     pub accepts: TokenForm,
-    /// How long a token from the login lives.
+    /// The lifetime of a token from the login.
     pub token_lifetime: Duration,
-    /// Whether texts may go to numbers outside the sender's country code 1; if not, they are refused with 403.
+    /// Whether texts may go to numbers outside the sender's country code 1. If not, they are refused with 403.
     pub international: bool,
     /// The pause between the attempts of an inbound webhook; the real one is not documented.
     pub redelivery_pause: Duration,
@@ -48,7 +48,7 @@ impl IntelepeerAccount {
     }
 }
 
-/// How a token stands in the `Authorization` header.
+/// The form of a token in the `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenForm {
@@ -56,6 +56,6 @@ pub enum TokenForm {
     Bearer,
     /// `Authorization: TOKEN`.
     Bare,
-    /// Either.
+    /// Both forms are accepted.
     Both,
 }

@@ -1,4 +1,4 @@
-//! `/_rest/v4/app/sms/mdr` (how far a text is) and `/_rest/v4/my/did/sms/webhook` (where inbound texts go).
+//! `/_rest/v4/app/sms/mdr` (the state of a text) and `/_rest/v4/my/did/sms/webhook` (the webhook for inbound texts).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::journal::MessageState;
 use crate::route::Service;
 use crate::world::World;
 
-/// The message detail record of a text; the refid may stand in a JSON body or in the query.
+/// The message detail record of a text. The refid is in a JSON body or in the query.
 pub(super) async fn status(State(world): State<Arc<World>>, uri: Uri, headers: HeaderMap, body: Bytes) -> JsonAnswer {
     if let Err(refusal) = authorize(&world, &headers) {
         return refusal;
@@ -43,7 +43,7 @@ pub(super) async fn status(State(world): State<Arc<World>>, uri: Uri, headers: H
     (StatusCode::OK, Json(record))
 }
 
-/// The documented codes and words.
+/// The documented code and word of a state.
 fn result_code(state: MessageState) -> (u32, &'static str) {
     match state {
         MessageState::Received | MessageState::Accepted | MessageState::Queued => (0, "Queued"),

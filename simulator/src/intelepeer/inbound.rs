@@ -1,4 +1,5 @@
-//! Posts a customer's text to the number's webhook as IntelePeer does: JSON, the shared code in clear, up to five times.
+//! Posts a customer's text to the number's webhook as IntelePeer does: as JSON, with the shared code in clear, up to
+//! five times.
 
 use http::StatusCode;
 use secrecy::ExposeSecret as _;
@@ -9,7 +10,7 @@ use crate::phone::{PhoneError, Text, WebhookAnswer};
 use crate::twilio;
 use crate::world::World;
 
-/// How often the webhook is called in all, unless it answers 200.
+/// The most calls of the webhook for one text, unless it answers 200.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// Calls the webhook until it answers exactly 200; returns the last answer.
@@ -23,7 +24,7 @@ pub(crate) async fn deliver(world: &World, line: &Number, sid: &str, text: &Text
         "signature": world.config.intelepeer.secret.expose_secret(),
     });
     if !text.media.is_empty() {
-        // Its real form is not public; this mirrors the outbound one.
+        // IntelePeer does not publish the real form; this one mirrors that of outbound texts.
         body["media"] = text.media.iter().map(|m| json!({ "link": m.url, "content-type": m.content_type })).collect();
     }
     let mut attempt = 1;

@@ -1,4 +1,4 @@
-//! `POST /_rest/v4/app/sms/send`: refuses what IntelePeer documents to refuse, else queues the text.
+//! `POST /_rest/v4/app/sms/send`: refuses the texts that IntelePeer documents as refused, and queues all others.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) async fn send(State(world): State<Arc<World>>, headers: HeaderMap, bo
         Ok(message) => {
             let refid = message.sid.clone();
             world.journal.add_message(message.clone());
-            // There are no callbacks at IntelePeer; the steps only move the state that the status call shows.
+            // IntelePeer has no callbacks. The steps only change the state that the status call shows.
             let following = twilio::follow(Arc::clone(&world), message);
             world.spawn(following);
             (StatusCode::ACCEPTED, Json(json!({ "state": "CREATED", "refid": refid })))
@@ -58,7 +58,7 @@ fn accept(world: &World, headers: &HeaderMap, body: &[u8]) -> Result<Message, Js
     Ok(message)
 }
 
-/// The links of the `media` array; inline data is shown as `data:`. `None` when it is malformed.
+/// The links of the `media` array; `data:` stands for inline data. `None` when the array is malformed.
 fn media_links(media: Option<&Value>) -> Option<Vec<String>> {
     let Some(media) = media.filter(|media| !media.is_null()) else { return Some(Vec::new()) };
     let link = |item: &Value| {
@@ -72,7 +72,7 @@ fn media_links(media: Option<&Value>) -> Option<Vec<String>> {
     media.as_array()?.iter().map(link).collect()
 }
 
-/// E.164, or country code, dash and a short code or name, such as `1-12345`.
+/// Whether `number` is in E.164, or is a country code, a dash and a short code or name, such as `1-12345`.
 pub(super) fn is_address(number: &str) -> bool {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     if let Some(rest) = number.strip_prefix('+') {

@@ -1,4 +1,4 @@
-//! `POST /_rest/v4/authenticate`, and whether a token is good.
+//! `POST /_rest/v4/authenticate`, and the check of tokens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::world::{World, fresh_hex, lock};
 /// A status and a JSON body.
 pub(super) type JsonAnswer = (StatusCode, Json<Value>);
 
-/// Tokens handed out by the login, with the time when each ends.
+/// Tokens from the login, with the time at which each expires.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Mutex<HashMap<String, Instant>>);
 

@@ -1,47 +1,48 @@
-//! A text as a provider holds it.
+//! A text as a provider stores it.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::route::Service;
 
-/// A text that a provider took in, from a customer or from us. Made-up data: unlike in production code, `Debug` shows
-/// all of it, so that a failed assertion can be read.
+/// A text that a provider accepted, from a customer or from us. Unlike in production code, `Debug` shows all of it: the
+/// data is made up, and a failed assertion should be readable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Message {
     /// The provider's id, `SM…`/`MM…` at Twilio, the refid at IntelePeer.
     pub sid: String,
-    /// Whose it is.
+    /// The service that has the text.
     pub service: Service,
-    /// From the customer, or to the customer.
+    /// Whether the text comes from the customer or goes to the customer.
     pub direction: Direction,
-    /// The sender's number. While a text that a messaging service took is still accepted, the API hides it.
+    /// The sender's number. The API hides it while the text is in the state accepted, which only a messaging service
+    /// gives.
     pub from: String,
     /// The receiver's number.
     pub to: String,
     /// The text; may be empty with media.
     pub body: String,
-    /// URLs of pictures and the like.
+    /// URLs of pictures and other attachments.
     pub media: Vec<String>,
-    /// Where Twilio was asked to report.
+    /// The URL for status callbacks, if the sender asked Twilio for them.
     pub status_callback: Option<String>,
-    /// The messaging service that it was sent through (Twilio).
+    /// The messaging service through which the text was sent (Twilio).
     pub messaging_service_sid: Option<String>,
     /// The sender's own identifier (IntelePeer).
     pub guid: Option<String>,
-    /// How far it is.
+    /// The state of the text.
     pub state: MessageState,
     /// The provider's error code, if it failed.
     pub error_code: Option<u32>,
-    /// When the provider took it.
+    /// The time at which the provider accepted the text.
     #[serde(rename = "at")]
     pub accepted_at: Timestamp,
-    /// When it left the provider.
+    /// The time at which the text left the provider.
     pub sent_at: Option<Timestamp>,
 }
 
 impl Message {
-    /// A text taken in now, without media or extras.
+    /// A text that is accepted now, without media or extras.
     pub(crate) fn new(service: Service, direction: Direction, sid: String, from: &str, to: &str, body: &str) -> Self {
         let state = match direction {
             Direction::Inbound => MessageState::Received,
@@ -66,7 +67,7 @@ impl Message {
         }
     }
 
-    /// The number of the customer's end.
+    /// The customer's number.
     #[must_use]
     pub fn customer(&self) -> &str {
         match self.direction {
@@ -76,7 +77,7 @@ impl Message {
     }
 }
 
-/// Which way a text goes.
+/// The direction of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -86,17 +87,17 @@ pub enum Direction {
     Outbound,
 }
 
-/// How far a text is; later states compare greater.
+/// The state of a text; later states compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageState {
-    /// From a customer; nothing more happens to it.
+    /// Received from a customer; this state is final.
     Received,
-    /// Taken by the provider through a messaging service.
+    /// Accepted by the provider through a messaging service.
     Accepted,
-    /// Taken by the provider.
+    /// Accepted by the provider.
     Queued,
-    /// Taken by the carrier.
+    /// Accepted by the carrier.
     Sent,
     /// On the phone.
     Delivered,
@@ -107,7 +108,7 @@ pub enum MessageState {
 }
 
 impl MessageState {
-    /// Twilio's word for it.
+    /// Twilio's word for the state.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What happened: texts, requests, callbacks. Bounded, in order, and awaitable.
+//! The journal of texts, requests and callbacks: bounded, in order, and awaitable.
 
 mod message;
 mod record;
@@ -17,10 +17,10 @@ pub(crate) use texts::Texts;
 
 use crate::world::lock;
 
-/// How far a slow listener may fall behind before it misses events.
+/// The number of events that a slow listener may fall behind before it misses some.
 const EVENTS_AHEAD: usize = 4096;
 
-/// Something that the phone page shows at once.
+/// An event that the phone page shows at once.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -29,11 +29,11 @@ pub enum Event {
         /// The text.
         message: Box<Message>,
     },
-    /// A text got into another state.
+    /// The state of a text changed.
     State {
-        /// Its id at the provider.
+        /// The text's id at the provider.
         sid: String,
-        /// The state.
+        /// The new state.
         state: MessageState,
         /// The provider's error code, if it failed.
         error_code: Option<u32>,
@@ -45,11 +45,11 @@ pub enum Event {
         /// The answer's status; `None` when there was no answer.
         status: Option<u16>,
     },
-    /// Numbers, webhooks, opt-outs or faults changed: read the state again.
+    /// Numbers, webhooks, opt-outs or faults changed; the page should read the state again.
     Changed,
 }
 
-/// The bounded memory of a simulator.
+/// The bounded journal of a simulator.
 #[derive(Debug)]
 pub(crate) struct Journal {
     texts: Mutex<Texts>,
@@ -72,14 +72,14 @@ impl Journal {
         }
     }
 
-    /// Remembers a text; one whose id is known already (a duplicate webhook) is not listed twice.
+    /// Adds a text. A text with a known id (a duplicate webhook) is not listed twice.
     pub(crate) fn add_message(&self, message: Message) {
         if lock(&self.texts).add(message.clone()) {
             self.tell(Event::Message { message: Box::new(message) });
         }
     }
 
-    /// Moves a text forward; a state that ranks lower than the present one changes nothing.
+    /// Moves a text to a later state. A state that ranks lower than the present one changes nothing.
     pub(crate) fn advance(&self, sid: &str, state: MessageState, error_code: Option<u32>) {
         if lock(&self.texts).advance(sid, state, error_code) {
             self.tell(Event::State { sid: sid.to_owned(), state, error_code });
@@ -90,12 +90,12 @@ impl Journal {
         lock(&self.texts).find(sid).cloned()
     }
 
-    /// The replies to a customer, oldest first, without the first `seen`.
+    /// The replies to a customer, oldest first, without the first `seen` ones.
     pub(crate) fn replies(&self, customer: &str, seen: usize) -> Vec<Message> {
         lock(&self.texts).replies(customer).skip(seen).cloned().collect()
     }
 
-    /// The remembered texts that `wanted` picks, oldest first.
+    /// The kept texts that `wanted` selects, oldest first.
     pub(crate) fn messages(&self, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
         lock(&self.texts).iter().filter(|m| wanted(m)).cloned().collect()
     }
@@ -118,7 +118,7 @@ impl Journal {
         lock(&self.callbacks).iter().cloned().collect()
     }
 
-    /// Forgets all texts, requests and callbacks.
+    /// Removes all texts, requests and callbacks.
     pub(crate) fn clear(&self) {
         *lock(&self.texts) = Texts::new(self.keep);
         lock(&self.requests).clear();
@@ -126,9 +126,9 @@ impl Journal {
         self.tell(Event::Changed);
     }
 
-    /// Tells every listener, and wakes everybody who waits for a change.
+    /// Sends the event to every listener, and wakes all tasks that wait for a change.
     pub(crate) fn tell(&self, event: Event) {
-        // Nobody listening is fine.
+        // The send fails only if there are no listeners, which is fine.
         self.events.send(event).ok();
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
@@ -137,7 +137,7 @@ impl Journal {
         self.events.subscribe()
     }
 
-    /// Waits until `look` finds something; it is asked again after every change.
+    /// Waits until `look` returns a value. It is called again after every change.
     pub(crate) async fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let mut changes = self.changes.subscribe();
         loop {
@@ -149,7 +149,7 @@ impl Journal {
     }
 }
 
-/// Appends, and forgets the oldest beyond `keep`.
+/// Appends `item`, and drops the oldest items beyond `keep`.
 pub(crate) fn push<T>(list: &mut VecDeque<T>, item: T, keep: usize) {
     list.push_back(item);
     while list.len() > keep.max(1) {

@@ -1,4 +1,4 @@
-//! Requests that came in and status callbacks that went out.
+//! Requests that the simulated services received, and status callbacks that they sent.
 
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
@@ -7,27 +7,27 @@ use serde::Serialize;
 use super::MessageState;
 use crate::route::{Route, Service};
 
-/// What stands in place of a credential.
+/// The replacement for a credential.
 const MASKED: &str = "***";
 
 /// A call that a simulated service received.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestRecord {
-    /// When it was complete.
+    /// The time at which the request was complete.
     pub at: Timestamp,
-    /// Who received it.
+    /// The service that received it.
     pub service: Service,
-    /// Which call it was; `None` for a path that the service does not know.
+    /// The call that it was; `None` for a path that the service does not know.
     pub route: Option<Route>,
     /// The HTTP method.
     pub method: String,
     /// The path without the query.
     pub path: String,
-    /// The query as it stood in the request line.
+    /// The query as it was in the request line.
     pub query: Option<String>,
-    /// Names in lower case; credentials are masked.
+    /// The headers, with names in lower case; credentials are masked.
     pub headers: Vec<(String, String)>,
-    /// The body, unzipped; masked where it holds credentials.
+    /// The body, unzipped; masked if it contains credentials.
     pub body: String,
     /// The status of the answer; `None` when the connection was dropped instead.
     pub status: Option<u16>,
@@ -88,13 +88,13 @@ fn shown(name: &str, value: &[u8]) -> (String, String) {
 /// A delivery receipt that was posted to a status callback URL.
 #[derive(Clone, Debug, Serialize)]
 pub struct Callback {
-    /// When it was answered or given up.
+    /// The time of the answer, or of giving up.
     pub at: Timestamp,
     /// The text's id.
     pub sid: String,
-    /// The state that was reported.
+    /// The reported state.
     pub state: MessageState,
-    /// Where it was posted.
+    /// The URL to which it was posted.
     pub url: String,
     /// The answer's status; `None` when there was no answer.
     pub status: Option<u16>,

@@ -1,4 +1,4 @@
-//! The newest texts, found by id in constant time however many there are.
+//! The newest texts. The time to find one by its id does not depend on their number.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,9 +9,10 @@ use super::message::{Direction, Message, MessageState};
 #[derive(Debug)]
 pub(crate) struct Texts {
     list: VecDeque<Message>,
-    /// Running numbers by id; a text's place in `list` is its number less `forgotten`.
+    /// Running numbers by id. A text's index in `list` is its running number less `forgotten`.
     numbers: HashMap<String, usize>,
-    /// Running numbers of the replies to each customer, so that waiting for one costs nothing while others talk.
+    /// Running numbers of the replies to each customer, so that waiting for a reply stays cheap while other customers
+    /// text.
     replies: HashMap<String, VecDeque<usize>>,
     forgotten: usize,
     keep: usize,
@@ -28,7 +29,7 @@ impl Texts {
         }
     }
 
-    /// Appends; returns false and changes nothing when a text of that id is already there.
+    /// Appends a text. Returns false and changes nothing when the id is already known.
     pub(crate) fn add(&mut self, message: Message) -> bool {
         if self.numbers.contains_key(&message.sid) {
             return false;
@@ -70,7 +71,7 @@ impl Texts {
         self.list.get(self.numbers.get(sid)?.checked_sub(self.forgotten)?)
     }
 
-    /// Moves a text forward; returns whether that changed it.
+    /// Moves a text to a later state; returns whether that changed it.
     pub(crate) fn advance(&mut self, sid: &str, state: MessageState, error_code: Option<u32>) -> bool {
         let place = self.numbers.get(sid).and_then(|number| number.checked_sub(self.forgotten));
         let Some(message) = place.and_then(|place| self.list.get_mut(place)) else { return false };

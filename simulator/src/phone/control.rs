@@ -18,7 +18,7 @@ use crate::route::Route;
 use crate::twilio::TwilioQuirks;
 use crate::world::{World, lock};
 
-/// Everything that the phone page needs to draw itself.
+/// All data that the phone page needs to draw itself.
 pub(super) async fn state(State(world): State<Arc<World>>) -> Json<Value> {
     let numbers: Vec<Value> = lock(&world.numbers)
         .iter()
@@ -32,7 +32,7 @@ pub(super) async fn state(State(world): State<Arc<World>>) -> Json<Value> {
     }))
 }
 
-/// Texts as a customer. The webhook's answer comes back; 502 when there was none.
+/// Sends a text as a customer. Returns the webhook's answer; 502 when there was none.
 pub(super) async fn text(State(world): State<Arc<World>>, Json(text): Json<Text>) -> Response {
     match Phone::new(world).send(text).await {
         Ok(answer) => Json(answer).into_response(),
@@ -63,7 +63,7 @@ pub(super) async fn set_webhook(State(world): State<Arc<World>>, Json(webhook): 
     if known { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
-/// A route, and a plan: `{"route": "twilio_send", "fault": {"status": {"status": 503}}, "times": 3}`.
+/// A route and a plan: `{"route": "twilio_send", "fault": {"status": {"status": 503}}, "times": 3}`.
 #[derive(Debug, Deserialize)]
 pub(super) struct RoutedPlan {
     route: Route,
@@ -111,7 +111,7 @@ pub(super) async fn set_twilio_quirks(State(world): State<Arc<World>>, Json(quir
     StatusCode::NO_CONTENT
 }
 
-/// What shall expire at once.
+/// The sessions and tokens that should expire at once.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Expire {
@@ -129,13 +129,13 @@ pub(super) async fn expire(State(world): State<Arc<World>>, Json(what): Json<Exp
     StatusCode::NO_CONTENT
 }
 
-/// Whether the assistant answers callers without credentials.
+/// Sets whether the assistant answers callers without credentials.
 pub(super) async fn allow_anonymous(State(world): State<Arc<World>>, Json(allowed): Json<bool>) -> StatusCode {
     world.assistant.allow_anonymous(allowed);
     StatusCode::NO_CONTENT
 }
 
-/// Forgets all texts, requests, callbacks and faults.
+/// Removes all texts, requests, callbacks and faults.
 pub(super) async fn reset(State(world): State<Arc<World>>) -> StatusCode {
     world.faults.clear();
     world.journal.clear();

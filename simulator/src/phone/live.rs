@@ -1,4 +1,4 @@
-//! `GET /_simulator/events`: what happens, as Server-Sent Events.
+//! `GET /_simulator/events`: the journal's events as Server-Sent Events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) async fn events(State(world): State<Arc<World>>) -> Sse<impl Stream<I
     let events = stream::unfold(world.journal.events(), |mut events| async move {
         let event = match events.recv().await {
             Ok(event) => event,
-            // What was missed is in the state.
+            // The state contains the events that were missed.
             Err(RecvError::Lagged(_)) => Event::Changed,
             Err(RecvError::Closed) => return None,
         };

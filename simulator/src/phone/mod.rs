@@ -45,13 +45,13 @@ pub struct Phone {
     world: Arc<World>,
 }
 
-/// No such reply came in time.
+/// The reply did not come in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no reply within {within:?}, {seen} so far")]
 pub struct NoReply {
-    /// How long it was waited for.
+    /// The time of the wait.
     pub within: Duration,
-    /// How many replies the customer has.
+    /// The number of replies that the customer has.
     pub seen: usize,
 }
 
@@ -69,10 +69,10 @@ impl Phone {
     }
 
     /// Sends a text as the number's provider does: Twilio calls the webhook once, IntelePeer up to five times until it
-    /// answers 200. A text with an id that was sent before is a duplicate: posted again, but not shown twice.
+    /// answers 200. A text with the id of an earlier one is a duplicate: it is posted again, but shown only once.
     ///
     /// # Errors
-    /// When nobody owns the number, it has no usable webhook, or the webhook gives no HTTP answer.
+    /// When no account has the number, it has no usable webhook, or the webhook gives no HTTP answer.
     pub async fn send(&self, text: Text) -> Result<WebhookAnswer, PhoneError> {
         let number = self.world.number(&text.to).ok_or(PhoneError::UnknownNumber)?;
         let sid = text.id.clone().unwrap_or_else(|| fresh_sid(number.service, &text));
@@ -112,7 +112,7 @@ impl Phone {
         tokio::time::timeout(within, reply).await.ok().flatten().ok_or_else(no_reply)
     }
 
-    /// Waits until a customer has at least `count` replies, and returns all of them.
+    /// Waits until a customer has at least `count` replies and returns all of them.
     ///
     /// # Errors
     /// When they do not come within the deadline.
@@ -130,14 +130,14 @@ impl Phone {
         tokio::time::timeout(within, replies).await.ok().flatten().ok_or_else(no_reply)
     }
 
-    /// Everything that happens from now on. A listener that falls far behind misses events (`Lagged`).
+    /// All events from now on. A listener that falls far behind misses events (`Lagged`).
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.world.journal.events()
     }
 }
 
-/// An id of the form that the service gives out.
+/// An id in the form of the service's own ids.
 fn fresh_sid(service: Service, text: &Text) -> String {
     match service {
         Service::Twilio if !text.media.is_empty() => format!("MM{}", fresh_hex()),

@@ -1,4 +1,4 @@
-//! The phone page: one HTML file that texts like a phone, and the picture that the built-in dialogue sends.
+//! The phone page: one HTML file with a phone for texting, and the picture that the built-in dialogue sends.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use crate::world::fresh_hex;
 const PAGE: &str = include_str!("page.html");
 const PICTURE: &str = include_str!("picture.svg");
 
-/// The page; only its own script and style may run, pictures may come from anywhere.
+/// The page. Only its own script and style may run; pictures may come from any host.
 pub(super) async fn page() -> Response {
     let nonce = fresh_hex();
     let policy = format!(
@@ -24,7 +24,7 @@ pub(super) async fn page() -> Response {
     (headers, PAGE.replace("{{nonce}}", &nonce)).into_response()
 }
 
-/// A drawing, for texts with a picture.
+/// A drawing for texts with a picture.
 pub(super) async fn picture() -> Response {
     ([(header::CONTENT_TYPE, "image/svg+xml")], PICTURE).into_response()
 }

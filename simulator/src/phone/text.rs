@@ -1,4 +1,4 @@
-//! A text that a customer sends, and what the webhook answered to it.
+//! A text that a customer sends, and the webhook's answer to it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ pub struct Text {
     pub from: String,
     /// Our number.
     pub to: String,
-    /// What is written; may be empty with media.
+    /// The words of the text; may be empty with media.
     pub body: String,
-    /// Pictures and the like.
+    /// Pictures and other attachments.
     #[serde(default)]
     pub media: Vec<Media>,
-    /// The provider's id; a fresh one if not given. The same id again makes a duplicate.
+    /// The provider's id; a fresh one by default. An id that was used before makes the text a duplicate.
     #[serde(default)]
     pub id: Option<String>,
 }
@@ -26,7 +26,7 @@ impl Text {
         Self { from: from.into(), to: to.into(), body: body.into(), media: Vec::new(), id: None }
     }
 
-    /// The same text with this provider's id.
+    /// The same text with this id at the provider.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -44,13 +44,13 @@ impl Text {
 /// An attachment.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Media {
-    /// Where it can be fetched.
+    /// The URL of the attachment.
     pub url: String,
     /// Its MIME type.
     pub content_type: String,
 }
 
-/// How a webhook answered.
+/// The answer of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WebhookAnswer {
     /// The text's id at the provider.
@@ -61,23 +61,23 @@ pub struct WebhookAnswer {
     pub content_type: Option<String>,
     /// The body, at most about 64 KiB of it.
     pub body: String,
-    /// How often the webhook was called.
+    /// The number of calls of the webhook.
     pub attempts: u32,
 }
 
-/// Why a text did not reach a webhook.
+/// The reason why a text did not reach a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PhoneError {
     /// No account has the number.
     #[error("nobody owns the number that was texted")]
     UnknownNumber,
-    /// Nothing says where to post its texts.
+    /// The number has no webhook.
     #[error("the number has no webhook")]
     NoWebhook,
-    /// The webhook is no URL.
+    /// The webhook is not a valid URL.
     #[error("the number's webhook is not a valid URL")]
     BadWebhook,
-    /// No HTTP answer came.
+    /// There was no HTTP answer.
     #[error("the webhook cannot be reached: {0}")]
     Unreachable(String),
 }

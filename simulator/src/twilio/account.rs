@@ -1,4 +1,4 @@
-//! The account: who it is, and `GET /Accounts/{sid}.json`.
+//! The account: its ids and credentials, and `GET /Accounts/{sid}.json`.
 
 use std::sync::Arc;
 
@@ -16,24 +16,24 @@ use crate::world::World;
 /// A Twilio account.
 #[derive(Clone, Debug)]
 pub struct TwilioAccount {
-    /// `AC` and 32 hexadecimal digits.
+    /// The account's id: `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// Authenticates calls, and signs webhooks.
+    /// The token that authenticates calls and signs webhooks.
     pub auth_token: SecretString,
     /// The account's numbers.
     pub numbers: Vec<Number>,
     /// Pools of numbers to send from.
     pub messaging_services: Vec<MessagingService>,
-    /// Standard API keys: they may do what the account may, but not look at the account itself.
+    /// Standard API keys. A key may make all calls of the account except reading the account itself.
     pub api_keys: Vec<ApiKey>,
 }
 
 /// A standard API key, <https://www.twilio.com/docs/iam/api-keys>.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    /// `SK` and 32 hexadecimal digits.
+    /// The key's id: `SK` and 32 hexadecimal digits.
     pub sid: String,
-    /// Its secret.
+    /// The key's secret.
     pub secret: SecretString,
 }
 
@@ -64,12 +64,12 @@ impl TwilioAccount {
     }
 }
 
-/// A pool of numbers; a text sent through it goes out from one of them.
+/// A pool of numbers. A text that is sent through it leaves from one of them.
 #[derive(Clone, Debug)]
 pub struct MessagingService {
-    /// `MG` and 32 hexadecimal digits.
+    /// The service's id: `MG` and 32 hexadecimal digits.
     pub sid: String,
-    /// Numbers of the account.
+    /// The numbers of the pool; all are the account's.
     pub numbers: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn fetch(
     Ok(Json(json!({
         "sid": sid,
         "owner_account_sid": sid,
-        // The real service shows the token here; callers must never log this answer.
+        // The real service shows the token here, so callers must never log this answer.
         "auth_token": "shown-by-the-real-service",
         "friendly_name": "Simulated account",
         "status": "active",

@@ -13,7 +13,7 @@ pub(super) fn number_of(address: &str) -> &str {
     split(address).map_or(address, |(_, number)| number)
 }
 
-/// Whether an address is a sender of RCS, which is no number.
+/// Whether an address is an RCS sender, which is not a number.
 pub(super) fn is_agent(address: &str) -> bool {
     split(address).is_some_and(|(channel, name)| channel == "rcs" && !name.starts_with('+'))
 }

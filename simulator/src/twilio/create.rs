@@ -1,4 +1,4 @@
-//! `POST …/Messages.json`: refuses what Twilio refuses, else accepts and lets the text proceed.
+//! `POST …/Messages.json`: refuses the texts that Twilio refuses; accepts all others and lets them proceed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,11 +15,11 @@ use crate::journal::{Direction, Message, MessageState};
 use crate::route::Service;
 use crate::world::{World, fresh_hex, lock};
 
-/// The longest `Body`; Twilio counts some characters as two, so UTF-16 units it is.
+/// The longest `Body`, in UTF-16 units, because Twilio counts some characters as two.
 const MAX_BODY_UNITS: usize = 1600;
 const MAX_MEDIA: usize = 10;
 const MAX_CALLBACK_CHARS: usize = 4000;
-/// The magic sender that always works, <https://www.twilio.com/docs/iam/test-credentials>.
+/// The magic sender that is always accepted, <https://www.twilio.com/docs/iam/test-credentials>.
 const MAGIC_SENDER: &str = "+15005550006";
 
 pub(super) async fn create(
@@ -79,7 +79,7 @@ fn accept(world: &World, form: &Form) -> Result<Message, Refusal> {
     Ok(message)
 }
 
-/// The number that the text leaves from.
+/// The number from which the text is sent.
 fn sender(world: &World, from: Option<&str>, service: Option<&str>) -> Result<String, Refusal> {
     let ours = |number: &str| {
         let line = channel::number_of(number);
@@ -165,7 +165,7 @@ fn callback_url(world: &World, url: &str) -> Result<String, Refusal> {
     Ok(url.to_owned())
 }
 
-/// Absolute, http or https, and without an underscore in the host name.
+/// Whether the URL is absolute, http or https, and without an underscore in the host name.
 pub(super) fn is_web_url(url: &str) -> bool {
     url::Url::parse(url)
         .is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some_and(|h| !h.contains('_')))

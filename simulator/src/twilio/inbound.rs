@@ -1,4 +1,4 @@
-//! Posts a customer's text to the number's webhook, signed, as Twilio does.
+//! Posts a customer's text, signed, to the number's webhook, as Twilio does.
 
 use bytes::BytesMut;
 use http::header;
@@ -11,10 +11,10 @@ use crate::phone::{PhoneError, Text, WebhookAnswer};
 use crate::route::Service;
 use crate::world::{World, fresh_hex};
 
-/// Twilio reads no more of an answer, see <https://www.twilio.com/docs/api/errors/11750>.
+/// The most bytes of an answer that Twilio reads, see <https://www.twilio.com/docs/api/errors/11750>.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Calls the webhook once. By default Twilio repeats nothing but a failed connection.
+/// Calls the webhook once. By default Twilio repeats a call only after a failed connection.
 pub(crate) async fn deliver(world: &World, line: &Number, sid: &str, text: &Text) -> Result<WebhookAnswer, PhoneError> {
     let webhook = line.webhook.as_deref().ok_or(PhoneError::NoWebhook)?;
     if world.opt_outs.hear(&text.from, &text.to, &text.body) {
@@ -25,7 +25,7 @@ pub(crate) async fn deliver(world: &World, line: &Number, sid: &str, text: &Text
     Ok(WebhookAnswer { sid: sid.to_owned(), ..answer })
 }
 
-/// Posts signed parameters, inbound or receipt, to a URL of ours.
+/// Posts signed parameters, those of an inbound text or of a receipt, to one of our URLs.
 pub(super) async fn post(
     world: &World,
     url: &str,
@@ -57,7 +57,7 @@ pub(super) async fn post(
     read(request.send().await).await
 }
 
-/// Reads a webhook's answer, up to a bound.
+/// Reads a webhook's answer, up to [`MAX_ANSWER_BYTES`].
 pub(crate) async fn read(answer: reqwest::Result<reqwest::Response>) -> Result<WebhookAnswer, PhoneError> {
     let unreachable = |e: reqwest::Error| PhoneError::Unreachable(e.without_url().to_string());
     let mut answer = answer.map_err(unreachable)?;
@@ -111,7 +111,7 @@ fn parameters(world: &World, sid: &str, text: &Text) -> Vec<(String, String)> {
     form
 }
 
-/// The trap of Twilio's answer rules: a `text/plain` body is texted to the customer.
+/// Applies a trap of Twilio's answer rules: a `text/plain` body is sent to the customer as a text.
 fn text_back(world: &World, text: &Text, answer: &WebhookAnswer) {
     let plain = answer.content_type.as_deref().is_some_and(|kind| kind.starts_with("text/plain"));
     if plain && !answer.body.is_empty() && (200..300).contains(&answer.status) {

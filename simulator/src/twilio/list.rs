@@ -17,7 +17,7 @@ use crate::world::{World, lock};
 
 const DEFAULT_PAGE_SIZE: usize = 50;
 const MAX_PAGE_SIZE: usize = 1000;
-/// Page tokens are the id of the last text of the page before, behind this.
+/// The prefix of a page token; the id of the last text of the page before follows it.
 const TOKEN_PREFIX: &str = "PA";
 
 pub(super) async fn fetch(
@@ -43,7 +43,7 @@ pub(super) async fn list(
     let query = Query::parse(&uri)?;
     let (quirks, now) = (lock(&world.twilio_quirks).clone(), crate::clock::now());
     let mut matching = world.journal.messages(|message| query.wants(message) && quirks.lists(message, now));
-    // Newest first; a page goes on after the text that its token names, so new texts shift nothing.
+    // Newest first. A page continues after the text that its token names, so new texts do not shift it.
     matching.reverse();
     if let Some(last) = &query.after {
         let next = matching.iter().position(|m| &m.sid == last).map_or(matching.len(), |at| at + 1);
@@ -72,7 +72,7 @@ fn page(uri: &Uri, query: &Query, messages: Vec<Value>, next: Option<String>) ->
     })
 }
 
-/// The filters and the place in the list.
+/// The filters, and the position in the list.
 struct Query {
     filters: Vec<(String, String)>,
     sent: Vec<(Bound, Moment)>,
@@ -88,7 +88,7 @@ enum Bound {
     NotBefore,
 }
 
-/// A day or an instant.
+/// A day, or an instant.
 #[derive(Clone, Copy)]
 enum Moment {
     Day(Date),
@@ -148,7 +148,7 @@ fn invalid(name: &str) -> Refusal {
     Refusal::bad_request(20001, format!("Parameter '{name}' is invalid"))
 }
 
-/// `2026-04-01` or `2026-04-01T10:00:00Z`.
+/// A day or an instant: `2026-04-01` or `2026-04-01T10:00:00Z`.
 fn moment(value: &str) -> Option<Moment> {
     if let Ok(at) = value.parse() {
         return Some(Moment::Instant(at));

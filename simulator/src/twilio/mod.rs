@@ -48,7 +48,7 @@ async fn unknown(uri: http::Uri) -> Refusal {
     Refusal::not_found(uri.path())
 }
 
-/// Checks HTTP Basic credentials, the account's or one of its API keys', and that the path is about their account.
+/// Checks HTTP Basic credentials, the account's or those of one of its API keys, and that the path names that account.
 fn authorize(world: &World, headers: &HeaderMap, account: &str, path: &str) -> Result<(), Refusal> {
     let (user, password) = basic(headers).ok_or_else(Refusal::unauthenticated)?;
     let known = &world.config.twilio;

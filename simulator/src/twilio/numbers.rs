@@ -24,7 +24,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Refusal> {
     authorize(&world, &headers, &account, uri.path())?;
     let query: Vec<_> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-    // Part of a number is enough, as at Twilio.
+    // A part of the number is enough, as at Twilio.
     let wanted = query.iter().find(|(name, _)| name == "PhoneNumber").map(|(_, value)| value.as_str());
     let page_size = query.iter().find(|(name, _)| name == "PageSize").and_then(|(_, value)| value.parse().ok());
     let shown: Vec<Value> = ours(&world)
@@ -91,7 +91,7 @@ fn find(world: &World, file: &str) -> Option<Number> {
     ours(world).into_iter().find(|line| sid_of(&line.number) == sid)
 }
 
-/// The same number always has the same id.
+/// The id of a number; it is always the same for one number.
 fn sid_of(number: &str) -> String {
     let digest = hex::encode(Sha1::digest(number.as_bytes()));
     format!("PN{}", digest.get(..32).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Who texted STOP: Twilio then refuses to send, and still calls the webhook.
+//! Customers who texted STOP. Twilio then refuses to send to them, and still calls the webhook.
 //! See <https://help.twilio.com/articles/223134027>.
 
 use std::collections::HashSet;
@@ -9,13 +9,13 @@ use crate::world::lock;
 const STOP: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
 const START: [&str; 3] = ["START", "YES", "UNSTOP"];
 
-/// Pairs of customer and number between which nothing may be sent. The confirmation that Twilio texts by itself is not
-/// simulated, so that a test can demand that nothing follows a STOP.
+/// Pairs of customer and number between which sending is refused. Twilio's own confirmation text is not simulated, so
+/// that a test can demand that no text follows a STOP.
 #[derive(Debug, Default)]
 pub(crate) struct OptOuts(Mutex<HashSet<(String, String)>>);
 
 impl OptOuts {
-    /// Returns whether that changed anything.
+    /// Blocks or unblocks a pair. Returns whether that changed anything.
     pub(crate) fn set(&self, customer: &str, number: &str, out: bool) -> bool {
         let pair = (customer.to_owned(), number.to_owned());
         let mut pairs = lock(&self.0);
@@ -26,7 +26,7 @@ impl OptOuts {
         lock(&self.0).contains(&(customer.to_owned(), number.to_owned()))
     }
 
-    /// Obeys a keyword, when the whole text is one. Returns whether that changed anything.
+    /// Applies an opt-out keyword if the whole text is one. Returns whether that changed anything.
     pub(crate) fn hear(&self, customer: &str, number: &str, text: &str) -> bool {
         let word = text.trim().to_ascii_uppercase();
         let stop = STOP.contains(&word.as_str());

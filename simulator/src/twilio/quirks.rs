@@ -1,13 +1,14 @@
-//! What Twilio does to texts, lists and callbacks in some accounts and at some times, on demand. By default it does none of it.
+//! What Twilio does to texts, lists and callbacks in some accounts and at some times, on demand. All of it is off by
+//! default.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Message;
 
-/// What a trial account puts before its texts.
+/// The sentence that a trial account puts before its texts.
 const TRIAL_PREFIX: &str = "Sent from your Twilio trial account - ";
-/// Some of what smart encoding writes for characters that would make a text longer,
+/// Some of the replacements that smart encoding makes for characters that would make a text longer,
 /// <https://www.twilio.com/docs/messaging/services/smart-encoding-char-list>.
 const SMART: [(char, &str); 12] = [
     ('“', "\""),
@@ -24,7 +25,7 @@ const SMART: [(char, &str); 12] = [
     ('\u{200b}', ""),
 ];
 
-/// How the account differs from a plain one.
+/// The differences between the account and a plain one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TwilioQuirks {
@@ -32,30 +33,30 @@ pub struct TwilioQuirks {
     pub trial: bool,
     /// Characters outside GSM-7 are replaced by look-alikes.
     pub smart_encoding: bool,
-    /// The API shows this in the place of every text's words, which were redacted: `""`, or `"***"`.
+    /// The API shows this instead of every text's words, because they were redacted: `""` or `"***"`.
     pub redacted: Option<String>,
     /// The API shows this after every text's words.
     pub appended: Option<String>,
-    /// The list shows a text only so many milliseconds after it was accepted.
+    /// The list shows a text only this many milliseconds after it was accepted.
     pub list_lag_ms: u64,
-    /// What callbacks say in `From`.
+    /// The `From` of status callbacks.
     pub callback_from: CallbackFrom,
-    /// Status callbacks come so many milliseconds later.
+    /// Status callbacks come this many milliseconds later.
     pub callback_delay_ms: u64,
     /// Every callback URL is refused with 21609, as if it could not be reached.
     pub refuse_callbacks: bool,
 }
 
-/// What a status callback says in `From`.
+/// The `From` of a status callback.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallbackFrom {
-    /// The number that the text left from.
+    /// The number from which the text was sent.
     #[default]
     Number,
-    /// This.
+    /// This value.
     Other(String),
-    /// There is no such field.
+    /// The callback has no `From`.
     Omitted,
 }
 
@@ -76,13 +77,13 @@ impl TwilioQuirks {
         shown
     }
 
-    /// Whether the list shows a text yet.
+    /// Whether the list already shows a text.
     pub(super) fn lists(&self, message: &Message, now: Timestamp) -> bool {
         let age_ms = now.as_millisecond().saturating_sub(message.accepted_at.as_millisecond());
         u64::try_from(age_ms).unwrap_or_default() >= self.list_lag_ms
     }
 
-    /// What a callback says in `From` for a text from `number`; `None` when it has no such field.
+    /// The `From` of a callback for a text from `number`; `None` when the callback has no such field.
     pub(super) fn from<'a>(&'a self, number: &'a str) -> Option<&'a str> {
         match &self.callback_from {
             CallbackFrom::Number => Some(number),

@@ -9,7 +9,7 @@ use crate::config::WebhookMethod;
 use crate::journal::{Callback, Message, MessageState};
 use crate::world::{World, lock};
 
-/// Goes through the configured steps; each is reported when the sender asked for reports.
+/// Takes the text through the configured steps. Each step is reported if the sender asked for reports.
 pub(crate) async fn follow(world: Arc<World>, message: Message) {
     let receipts = lock(&world.receipts).clone();
     for step in receipts.steps {

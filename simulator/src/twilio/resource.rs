@@ -6,14 +6,15 @@ use super::TwilioQuirks;
 use crate::clock::rfc2822;
 use crate::journal::{Direction, Message, MessageState};
 
-/// Every documented field, with its documented type: counts are strings, `error_code` is a number or null.
+/// The message with every documented field and its documented type: counts are strings, `error_code` is a number or
+/// null.
 pub(super) fn show(account: &str, message: &Message, quirks: &TwilioQuirks) -> Value {
     let uri = format!("/2010-04-01/Accounts/{account}/Messages/{}", message.sid);
     let direction = match message.direction {
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound-api",
     };
-    // The service chooses the number later, and only then is the text cut into segments.
+    // A messaging service chooses the number later, and the text is cut into segments only then.
     let undecided = message.state == MessageState::Accepted;
     let segments = if undecided { 0 } else { segments(&message.body) };
     let body = match message.direction {
@@ -44,7 +45,7 @@ pub(super) fn show(account: &str, message: &Message, quirks: &TwilioQuirks) -> V
     })
 }
 
-/// An upper estimate of the segments: printable ASCII counts as GSM-7, anything else makes it UCS-2.
+/// An upper estimate of the segments: printable ASCII counts as GSM-7; any other character makes the text UCS-2.
 pub(super) fn segments(body: &str) -> usize {
     let plain = body.chars().all(|c| c == '\n' || c == '\r' || (c.is_ascii_graphic() || c == ' ') && c != '`');
     let (units, single, joined) = if plain { (body.len(), 160, 153) } else { (body.encode_utf16().count(), 70, 67) };

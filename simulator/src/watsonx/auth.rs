@@ -1,4 +1,4 @@
-//! Who may call, what the path names, and the `version` that every call needs.
+//! The check of credentials, of the ids in the path, and of the `version` that every call needs.
 
 use http::{HeaderMap, StatusCode, Uri, header};
 use jiff::civil::Date;
@@ -10,7 +10,7 @@ use crate::config::same_secret;
 use crate::twilio::basic;
 use crate::world::World;
 
-/// What a path names.
+/// The ids in a path.
 #[derive(Debug, Deserialize)]
 pub(super) struct Place {
     instance: Option<String>,

@@ -1,4 +1,4 @@
-//! Merging contexts: objects member by member, anything else by replacing it.
+//! Merging contexts: objects are merged member by member; any other value is replaced.
 
 use serde_json::Value;
 

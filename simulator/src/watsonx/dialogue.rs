@@ -1,4 +1,4 @@
-//! The built-in dialogue: small, without chance, and with one of everything that matters on a phone.
+//! The built-in dialogue. It is small and deterministic, and has one answer of each kind that matters on a phone.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub(super) fn answer(turn: &Turn, picture: &str) -> Answer {
     }
 }
 
-/// What follows "echo ", word for word.
+/// The rest of the text after "echo ", word for word.
 fn echo(text: &str) -> Option<Answer> {
     let (word, rest) = text.split_once(' ')?;
     word.eq_ignore_ascii_case("echo").then(|| Answer::text(rest))

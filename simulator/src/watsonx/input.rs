@@ -1,4 +1,4 @@
-//! Refuses request bodies that the real service refuses.
+//! The check of request bodies; it refuses those that the real service refuses.
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn input(input: &Value) -> Result<(), Refusal> {
     input.get("options").map_or(Ok(()), |options| object(options, ".input.options"))
 }
 
-/// It has to be a legal header value.
+/// Checks a user id, which must be a valid header value.
 fn user_id(id: &Value) -> Result<(), Refusal> {
     let legal = match id {
         Value::Null => true,

@@ -1,4 +1,4 @@
-//! The instance: its assistant, and who may call it.
+//! The instance: its assistant, and the credentials of its callers.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use secrecy::SecretString;
 /// A service instance with one assistant in one environment.
 #[derive(Clone, Debug)]
 pub struct WatsonxInstance {
-    /// The only instance that paths may name; `None` takes any.
+    /// The only instance id that a path may contain; `None` accepts any.
     pub instance_id: Option<String>,
     /// The assistant.
     pub assistant_id: String,
-    /// Its environment; on the older paths it may stand for the assistant.
+    /// The assistant's environment. On the older paths its id may replace that of the assistant.
     pub environment_id: String,
     /// Keys for Basic (`apikey:KEY`), for IAM tokens, and for Cloud Pak tokens.
     pub api_keys: Vec<SecretString>,
     /// The Cloud Pak user.
     pub username: String,
-    /// Goes with the user name.
+    /// The password of the Cloud Pak user.
     pub password: SecretString,
-    /// Bearer tokens that are always good.
+    /// Bearer tokens that never expire.
     pub static_tokens: Vec<SecretString>,
     /// Whether callers without credentials are answered; can be changed later.
     pub allow_anonymous: bool,
-    /// How long a token from the token services lives.
+    /// The lifetime of a token from the token services.
     pub token_lifetime: Duration,
-    /// A session unused for this long is gone.
+    /// The time after which an unused session ends.
     pub session_timeout: Duration,
 }
 

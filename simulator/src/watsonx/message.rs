@@ -60,7 +60,7 @@ pub(super) async fn stateless(
     Ok(Json(reply))
 }
 
-/// The request's context, if it is an object.
+/// The context in the request, if it is an object.
 fn brought(request: &Value) -> Value {
     request.get("context").filter(|context| context.is_object()).cloned().unwrap_or_else(|| json!({}))
 }
@@ -82,7 +82,7 @@ fn wants_context(request: &Value) -> bool {
     wants("/input/options/return_context") || wants("/input/options/export")
 }
 
-/// `output` and `user_id`; the session's id stands in where the request names no user.
+/// The answer's `output` and `user_id`. The session's id replaces the user's if the request names none.
 fn reply(request: &Value, generic: Vec<Value>, extra: Option<Value>, session: &str) -> Value {
     let user_id = request.get("user_id").or_else(|| request.pointer("/context/global/system/user_id"));
     let user_id = user_id.and_then(Value::as_str).unwrap_or(session);

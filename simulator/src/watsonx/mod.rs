@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Router<Arc<World>> {
         .route("/v1/authorize", post(tokens::cloud_pak))
 }
 
-/// The paths of SDK 11 and those of the releases before.
+/// The paths of SDK 11, and those of the releases before it.
 fn runtime() -> Router<Arc<World>> {
     let of = |base: &str| {
         Router::new()

@@ -13,7 +13,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// 400, naming the field that is wrong.
+    /// 400, with the field that is wrong.
     pub(super) fn invalid(path: &str, message: &str) -> Self {
         let body =
             json!({ "error": "Invalid Request Body", "errors": [{ "message": message, "path": path }], "code": 400 });

@@ -1,4 +1,4 @@
-//! Sessions: opened, used, deleted, or gone after a while.
+//! Sessions: opened, used, deleted, or ended by their timeout.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const MIN_ROOM: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
-    /// How many sessions there may be before the expired ones are cleared away.
+    /// The number of sessions at which the expired ones are removed.
     room: AtomicUsize,
     timeout: Duration,
 }
@@ -54,8 +54,8 @@ impl Sessions {
         lock(&self.open).remove(id).is_some_and(|session| session.used.elapsed() < self.timeout)
     }
 
-    /// Begins a turn: merges what the request brings into the context, and returns the context and the number of
-    /// earlier turns. `None` when there is no such session.
+    /// Begins a turn: merges the request's context into the session's. Returns the result and the number of earlier
+    /// turns; `None` when the session does not exist.
     pub(super) fn turn(&self, id: &str, brought: &Value) -> Option<(Value, u64)> {
         let mut open = lock(&self.open);
         let session = open.get_mut(id).filter(|session| session.used.elapsed() < self.timeout)?;
@@ -68,7 +68,7 @@ impl Sessions {
         Some((session.context.clone(), earlier))
     }
 
-    /// Ends a turn: merges what the answer brings, and returns the context as it is now.
+    /// Ends a turn: merges the answer's context into the session's and returns the result.
     pub(super) fn keep(&self, id: &str, brought: &Value) -> Value {
         let mut open = lock(&self.open);
         let Some(session) = open.get_mut(id) else { return json!({}) };

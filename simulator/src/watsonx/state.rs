@@ -1,4 +1,4 @@
-//! What the assistant holds between calls: sessions, tokens, the dialogue, and every turn.
+//! The assistant's state between calls: sessions, tokens, the dialogue, and every turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::tokens::Tokens;
 use crate::journal::push;
 use crate::world::lock;
 
-/// Answers a turn, now or later.
+/// A function that answers a turn, now or later.
 pub(super) type Dialogue = Arc<dyn Fn(Turn) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// The assistant's state.
@@ -50,7 +50,7 @@ impl Assistant {
         *lock(&self.dialogue) = new;
     }
 
-    /// Remembers the turn, and has it answered.
+    /// Records the turn and lets the dialogue answer it.
     pub(super) async fn answer(&self, turn: Turn) -> Answer {
         push(&mut lock(&self.turns), turn.clone(), self.keep);
         let dialogue = Arc::clone(&lock(&self.dialogue));
@@ -70,7 +70,7 @@ impl Assistant {
     }
 }
 
-/// The small dialogue that is there from the start.
+/// The small built-in dialogue.
 pub(super) fn built_in(url: &str) -> Dialogue {
     let picture = format!("{url}/_simulator/picture.svg");
     Arc::new(move |turn| std::future::ready(dialogue::answer(&turn, &picture)).boxed())

@@ -19,7 +19,7 @@ use crate::world::{World, fresh_hex, lock};
 
 const IAM_GRANT: &str = "urn:ibm:params:oauth:grant-type:apikey";
 
-/// Tokens that were handed out, with the time when each ends.
+/// Tokens that were issued, with the time at which each expires.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Mutex<HashMap<String, Instant>>);
 
@@ -43,7 +43,7 @@ impl Tokens {
     }
 }
 
-/// Of a JWT's form, as IBM's clients decode it for its times; the signature is arbitrary.
+/// A token in the form of a JWT, because IBM's clients decode it to read its times. The signature is arbitrary.
 fn jwt(subject: &str, issued: i64, ends: i64) -> String {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let head = part(json!({ "alg": "HS256", "typ": "JWT" }));
@@ -55,7 +55,7 @@ fn is_api_key(world: &World, key: &str) -> bool {
     world.config.watsonx.api_keys.iter().any(|known| same_secret(known, key))
 }
 
-/// `grant_type` and `apikey` in a form.
+/// IAM: takes `grant_type` and `apikey` in a form.
 pub(super) async fn iam(State(world): State<Arc<World>>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let form: HashMap<String, String> = form_urlencoded::parse(&body).into_owned().collect();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) async fn iam(State(world): State<Arc<World>>, body: Bytes) -> Result<
     })))
 }
 
-/// `username` with `password` or `api_key`, in JSON.
+/// Cloud Pak: takes `username` with `password` or `api_key`, in JSON.
 pub(super) async fn cloud_pak(State(world): State<Arc<World>>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let instance = &world.config.watsonx;
     let body: Value = serde_json::from_slice(&body)

@@ -1,4 +1,5 @@
-//! `make chaos`: the whole fault suite, its table on standard output, and exit code 1 if anything was violated.
+//! `make chaos`: runs the whole fault suite and prints its table on standard output. The exit code is 1 if a rule was
+//! violated.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Runs the real ingress on the data directory given, with a broker that is not there, until it is killed. It prints the
-//! URL at which it takes the simulated provider's webhooks.
+//! Runs the real ingress on the given data directory until it is killed. Its broker does not exist. It prints the URL
+//! to which the simulated provider's webhooks go.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;
@@ -20,7 +20,7 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let config = front_door(data_dir, &url);
-    // Nobody listens there.
+    // No server listens on this port.
     let broker = Arc::new(RabbitMq::new(vec!["amqp://127.0.0.1:1".into()], Topology::new("away", 1)));
     let shutdown = Shutdown::new(Duration::ZERO);
     let mut stdout = std::io::stdout();

@@ -1,7 +1,7 @@
-//! Publishes texts to the embedded broker in the directory given until it is killed.
+//! Publishes texts to the embedded broker in the given directory until it is killed.
 //!
-//! It prints the id of each one after its publish returned, so a test can tell what must have survived. Meanwhile it moves
-//! texts from inbound to outbound, as workers do.
+//! It prints the id of each text after its publish returned, so a test can tell which texts must have survived. At the
+//! same time it moves texts from inbound to outbound, as workers do.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! Fills a queue with a backlog, or works on it as a worker does and prints how much memory that took:
+//! Fills a queue with a backlog, or works on the backlog as a worker does and prints the memory it needed:
 //! `work_on_backlog fill|work DIRECTORY AMQP_URL|embedded PREFIX COUNT`.
 #![allow(
     clippy::expect_used,
@@ -20,9 +20,9 @@ use providers::ProviderSettings;
 use providers::twilio::TwilioSettings;
 use work::Ports;
 
-/// How many messages are published at a time.
+/// The number of messages that are published at a time.
 const BATCH: u64 = 500;
-/// How long a worker works: long enough to hold all that it ever holds.
+/// The time for which a worker works: long enough to hold the most messages that it ever holds.
 const WORKING: Duration = Duration::from_secs(6);
 
 #[tokio::main]
@@ -69,14 +69,14 @@ async fn fill(config: &Config, ports: &Ports, count: u64) {
     let integration = &config.integrations.iter().next().expect("there is one").id;
     for first in (0..count).step_by(usize::try_from(BATCH).expect("it fits")) {
         let batch: Vec<_> = (first..count.min(first + BATCH)).map(|number| text(integration, number)).collect();
-        // The same ids again: what was published in vain is published once more.
+        // The retry has the same ids, so a message of a failed batch may be published twice.
         while ports.broker.publish(&batch).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// The `number`th text, of one of ten thousand customers.
+/// The text `number`, from one of ten thousand customers.
 fn text(integration: &IntegrationId, number: u64) -> Outgoing {
     let parse = |text: String| Address::parse(&text).expect("it is a number");
     let (customer, ours) = (parse(format!("+1303{:07}", number % 10_000)), parse("+17205550100".to_owned()));

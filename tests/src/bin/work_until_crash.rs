@@ -1,8 +1,8 @@
-//! Works on inbound texts with the real run loop, and dies of the text "poison" as of a stack overflow: at once, with
-//! everything it holds.
+//! Works on inbound texts with the real run loop. On the text "poison" it dies as of a stack overflow: at once, with
+//! all messages it holds.
 //!
-//! `answer`: moves each text to outbound, and ends in good order once none is left. `hang`: never finishes a text, and is
-//! stopped in good order once it handles eight; the grace period is over at once.
+//! `answer`: moves each text to outbound, and stops in good order once no texts are left. `hang`: never finishes a
+//! text, and is stopped in good order once it handles eight. Its grace period is over at once.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use work::{Decision, Handler, Outcome, Progress, RunOptions, run};
 
 const CONCURRENCY: usize = 8;
-/// An answer takes this long, so that others are at work when a process dies.
+/// The time of an answer. It is long enough that other texts are being handled when a process dies.
 const ANSWER: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -64,7 +64,7 @@ fn open(arguments: &[String]) -> (Arc<dyn Broker>, Arc<dyn Store>) {
     }
 }
 
-/// Returns when nothing was held and nothing waited for some looks in a row.
+/// Returns once no messages were held or waiting for several checks in a row.
 async fn idle(broker: &dyn Broker, progress: &Progress) {
     let mut looks = 0;
     while looks < 5 {

@@ -1,4 +1,4 @@
-//! The binary that the suite torments: the real one, built with failpoints.
+//! The binary that the suite runs: the real one, built with failpoints.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use crate::servers::environment;
 
-/// Where it is: what `SWITCHBOARD_BIN` names, or else built now, so that it is never older than the code.
+/// The path of the binary: `SWITCHBOARD_BIN`, or else a binary that is built now, so that it is never older than the
+/// code.
 ///
 /// # Panics
-/// When it does not build.
+/// When the build fails.
 #[must_use]
 pub fn path() -> &'static PathBuf {
     static BINARY: LazyLock<PathBuf> =
@@ -17,7 +18,7 @@ pub fn path() -> &'static PathBuf {
     &BINARY
 }
 
-/// Builds it as `cargo test --workspace` builds everything else, so that little is built twice.
+/// Builds the binary with the options of `cargo test --workspace`, so that little is built twice.
 fn build() -> PathBuf {
     let cargo = environment("CARGO").unwrap_or_else(|| "cargo".to_owned());
     let output = Command::new(cargo)

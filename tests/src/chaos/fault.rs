@@ -1,4 +1,4 @@
-//! What can go wrong, and how it is made to.
+//! The faults, and the code that causes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +12,30 @@ use super::servers::Servers;
 use super::site::{INTEGRATION, PARTITIONS, Site};
 use crate::strangers::{Stranger, besiege};
 
-/// For how long a broker is away, before it is started again.
+/// The length of an outage of the broker.
 const BROKER_AWAY: Duration = Duration::from_secs(3);
-/// The most that a small disk takes to fill; then the judge says that it did not.
+/// The longest wait until a small disk is full. If it takes longer, the judge reports it.
 const LONGEST_FILLING: Duration = Duration::from_secs(20);
-/// After so long a spool is being drained.
+/// The time after which ingress is draining its spool.
 const DRAINING: Duration = Duration::from_millis(300);
-/// The most seconds that a clock jumps ahead, and back: what was parked before waits so much longer.
+/// The most seconds that a clock jumps ahead, and the most that it jumps back. A message that was parked before a jump
+/// back waits that much longer.
 const LONGEST_JUMP_S: i64 = 600;
 const LONGEST_JUMP_BACK_S: i64 = 30;
 
-/// For how long a partition is sick: longer than nothing may go out.
+/// The time for which a partition is sick. It is longer than the longest gap that is allowed.
 const SICK: Duration = Duration::from_secs(60);
-/// The longest that a process is frozen: RabbitMQ takes it for dead after 10 to 20 s.
+/// The longest time for which a process is frozen. RabbitMQ takes a process for dead after 10 to 20 s.
 const FROZEN: Duration = Duration::from_secs(30);
-/// How many strangers come, more than the 1,024 connections that ingress has, and for how long.
+/// The number of strangers, which is more than the 1,024 connections of ingress, and the time for which they stay.
 const STRANGERS: usize = 1200;
 const SIEGE: Duration = Duration::from_secs(5);
-/// How late Twilio's list is: less than the 30 s after which the sender looks at it.
+/// The delay of Twilio's list, in ms. It is shorter than the 30 s after which the sender reads the list.
 const LIST_LAG_MS: u64 = 10_000;
-/// How late its callbacks are: later than that.
+/// The delay of Twilio's callbacks, in ms. It is longer than those 30 s.
 const CALLBACK_DELAY_MS: u64 = 45_000;
 
-/// Kinds of faults.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `kill -9` of one of our processes.
@@ -45,13 +46,14 @@ pub(super) enum Kind {
     BrokerRestart,
     /// `kill -9` of RabbitMQ, then a start.
     BrokerKill,
-    /// `kill -9` of RabbitMQ; meanwhile `kill -9` of ingress again and again, and once more while it drains its spool.
+    /// `kill -9` of RabbitMQ. While it is away, `kill -9` of ingress again and again, and once more while it drains its
+    /// spool.
     BrokerOutage,
-    /// A node of the cluster is lost by `kill -9`: each in turn.
+    /// `kill -9` of a node of the cluster, each node in turn.
     NodeLoss,
     /// All connections to RabbitMQ are closed.
     BrokerCut,
-    /// RabbitMQ is short of memory: it blocks whoever publishes.
+    /// RabbitMQ is short of memory and blocks publishers.
     BrokerAlarm,
     /// An orderly restart of Redis.
     StoreRestart,
@@ -59,17 +61,18 @@ pub(super) enum Kind {
     StoreKill,
     /// All connections to Redis are closed.
     StoreCut,
-    /// Redis becomes a replica of another one; connections to it stay open, new ones lead to that one.
+    /// Redis becomes a replica of another server. Connections to it stay open; new ones lead to that server.
     StoreDemoted,
-    /// A partition has no leader for a while, an inbound and an outbound one in turn; each role is killed meanwhile.
+    /// A partition has no leader for a while, an inbound and an outbound one in turn. Each role is killed during that
+    /// time.
     PartitionLost,
-    /// The leader of a partition hangs, likewise.
+    /// The leader of a partition hangs for a while, and each role is killed during that time.
     PartitionHangs,
     /// One of our processes is frozen for a while (SIGSTOP): it keeps its connections.
     Freeze,
-    /// What Twilio makes of texts, lists and callbacks: another of its ways in turn.
+    /// Twilio changes texts, lists and callbacks in one of its documented ways, each in turn.
     Quirks,
-    /// More strangers at the front door than it has places, each time of another kind.
+    /// More strangers at the front door than it has connections, a different kind each time.
     Strangers,
     /// The assistant answers 5xx.
     AssistantError,
@@ -91,45 +94,45 @@ pub(super) enum Kind {
     ProviderHangBefore,
     /// The provider's connection breaks, before or after it accepted.
     ProviderReset,
-    /// So many workers from now on: 4, 2, 1 in turn.
+    /// The number of workers changes: 4, 2, 1 in turn.
     Workers,
-    /// Every clock of ours jumps.
+    /// The clocks of all our processes jump.
     ClockJump,
 }
 
-/// A fault in all particulars.
+/// A fault with all its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
-    /// `kill -9` of the process with this number, modulo how many there are.
+    /// `kill -9` of the process with this number, modulo the number of processes.
     Kill(usize),
-    /// SIGTERM to the process with this number, modulo how many there are.
+    /// SIGTERM to the process with this number, modulo the number of processes.
     Terminate(usize),
-    /// Something happens to a server.
+    /// A fault of a server.
     Server(Kind),
-    /// RabbitMQ is away, and ingress dies so many times meanwhile.
+    /// An outage of RabbitMQ, during which ingress is killed this many times.
     Outage(u32),
-    /// This node of the cluster is lost.
+    /// The loss of this node of the cluster.
     Node(usize),
-    /// This queue has no leader, or one that hangs.
+    /// A queue without a leader, or with a leader that hangs.
     Partition { queue: String, hangs: bool },
-    /// The process with this number, modulo how many there are, is frozen for so long.
+    /// A freeze, for this time, of the process with this number, modulo the number of processes.
     Freeze(usize, Duration),
-    /// Twilio is like this from now on.
+    /// These quirks of Twilio, from now on.
     Quirks(TwilioQuirks),
-    /// Strangers of this kind come to the front door, and go again.
+    /// Strangers of this kind, who come to the front door and leave again.
     Strangers(Stranger),
-    /// Calls of a simulated service fail.
+    /// Failing calls of a simulated service.
     Service(Route, FaultPlan),
-    /// The assistant's sessions are gone.
+    /// The end of all the assistant's sessions.
     SessionsExpire,
-    /// So many workers.
+    /// This many workers.
     Workers(usize),
-    /// The clocks jump by so many seconds.
+    /// A jump of the clocks by this many seconds.
     Clock(i64),
 }
 
 impl Kind {
-    /// The `turn`th fault of this kind, as the dice fall.
+    /// The `turn`th fault of this kind, with random parameters.
     pub(super) fn roll(self, turn: usize, dice: &mut StdRng) -> Fault {
         let times = dice.random_range(1..=4);
         match self {
@@ -185,7 +188,7 @@ fn reset(dice: &mut StdRng) -> Bad {
     if dice.random() { Bad::DropBefore } else { Bad::DropAfter }
 }
 
-/// More than a turn's retries, so that some turns fail for good.
+/// Fails more calls than a turn's retries, so that some turns fail for good.
 fn assistant(mut plan: FaultPlan) -> Fault {
     plan.times = plan.times.map(|times| times * 3);
     Fault::Service(Route::AssistantMessage, plan)
@@ -195,7 +198,7 @@ fn provider(plan: FaultPlan) -> Fault {
     Fault::Service(Route::TwilioSend, plan)
 }
 
-/// Lets three of a hundred calls to the provider fail, each in another way.
+/// Makes three of a hundred calls to the provider fail, in three different ways.
 pub(super) fn make_provider_flaky(simulator: &simulator::Simulator) {
     for fault in [Bad::status(429), Bad::status(500), Bad::DropAfter] {
         simulator.fail(Route::TwilioSend, fault.with_chance(0.01));
@@ -203,7 +206,7 @@ pub(super) fn make_provider_flaky(simulator: &simulator::Simulator) {
 }
 
 impl Fault {
-    /// Makes it happen, and returns once it has.
+    /// Causes the fault, and returns once it is over or under way.
     pub(super) async fn strike(self, site: &mut Site) {
         match self {
             Self::Kill(which) => site.pick(which).kill(),
@@ -233,16 +236,16 @@ impl Fault {
     }
 }
 
-/// Does something to the servers, and returns once they are back.
+/// Applies a fault to the servers, and returns once they are back.
 async fn on_servers(site: &Site, strike: impl FnOnce(&Servers) -> anyhow::Result<()> + Send + 'static) {
     let servers = Arc::clone(site.servers.as_ref().expect("servers break only where there are some"));
     let struck = tokio::task::spawn_blocking(move || strike(&servers));
     struck.await.expect("it does not panic").expect("the server obeys");
-    // From here on the servers are back.
+    // The servers are back from here on.
     site.toll.strike(|_| ());
 }
 
-/// `queue` is sick, and each role is killed meanwhile.
+/// Makes `queue` sick for a while, and kills each role during that time.
 async fn sick_partition(site: &Site, queue: String, hangs: bool) {
     let sick = queue.clone();
     on_servers(site, move |servers| servers.make_sick(&sick, hangs)).await;
@@ -260,7 +263,8 @@ async fn siege(site: &Site, kind: Stranger) {
     drop(strangers);
 }
 
-/// What Twilio may do, one thing in turn. Its list is late, too, and its callbacks come later than the sender looks there.
+/// Twilio's quirks, one for each turn. Its list is late, too, and its callbacks come after the sender has read the
+/// list.
 fn quirks(turn: usize) -> TwilioQuirks {
     match turn % 4 {
         0 => TwilioQuirks { trial: true, smart_encoding: true, ..late() },
@@ -270,7 +274,7 @@ fn quirks(turn: usize) -> TwilioQuirks {
     }
 }
 
-/// Twilio's list shows a text late, and its callbacks are late.
+/// A late list and late callbacks.
 pub(super) fn late() -> TwilioQuirks {
     TwilioQuirks { list_lag_ms: LIST_LAG_MS, callback_delay_ms: CALLBACK_DELAY_MS, ..TwilioQuirks::default() }
 }
@@ -281,7 +285,7 @@ async fn outage(site: &Site, kills: u32) {
         sleep(BROKER_AWAY / kills).await;
         site.kill_role("ingress");
     }
-    // On a busy machine people text more slowly, and a small disk takes longer to fill.
+    // On a busy machine customers text more slowly, and a small disk takes longer to fill.
     let filled = async {
         while !site.is_disk_full() {
             sleep(DRAINING).await;

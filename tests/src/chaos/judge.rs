@@ -1,4 +1,4 @@
-//! The judge: what became of every text that was accepted, by what the provider was asked to send.
+//! The judge: it determines the outcome of every accepted text from the calls that the provider got.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use super::site::FAILURE_MESSAGE;
 use super::toll::Counts;
 use super::traffic::{customer, number_of};
 
-/// No process may ever have more resident memory, in KiB.
+/// The most resident memory that a process may ever have, in KiB.
 const MOST_RESIDENT_KIB: u64 = 200 * 1024;
 
-/// What became of the texts.
+/// The outcomes of the texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Accepted texts that were answered.
     pub answered: u64,
     /// Accepted texts whose customers were told that there is no answer; their turns are dead letters.
     pub failed: u64,
-    /// Accepted texts of which nothing was heard.
+    /// Accepted texts without an answer and without a failure message.
     pub lost: u64,
     /// Answers that went out more than once.
     pub twice: u64,
@@ -32,7 +32,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Compares what was accepted, by conversation, with what went out.
+    /// Compares the accepted texts of each conversation with the texts that went out.
     pub(super) fn of(simulator: &Simulator, accepted: &[Vec<usize>]) -> Self {
         let mut findings = Self::default();
         for (conversation, texts) in accepted.iter().enumerate() {
@@ -66,39 +66,39 @@ impl Findings {
         let unanswered = texts.len() as u64 - answered;
         self.answered += answered;
         self.failed += failed;
-        // More failures than texts without an answer: somebody was told twice.
+        // With more failure messages than unanswered texts, a customer was told twice.
         self.twice += failed.saturating_sub(unanswered);
         self.lost += unanswered.saturating_sub(failed);
     }
 
-    /// Whether every accepted text has come to its end.
+    /// Whether every accepted text has its outcome.
     pub(super) fn are_complete(&self) -> bool {
         self.lost == 0
     }
 }
 
-/// What is allowed.
+/// The limits for a scenario, and its counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Law {
     /// Whether customers may be told that there is no answer.
     pub(super) may_fail: bool,
     /// Whether turns may be asked twice.
     pub(super) may_ask_twice: bool,
-    /// Texts that should have been sent by customers.
+    /// The number of texts that the customers should have sent.
     pub(super) texts: u64,
-    /// Texts that were accepted.
+    /// The number of texts that were accepted.
     pub(super) accepted: u64,
-    /// The longest time in which nothing went out while people texted, and when it began.
+    /// The longest time without an outgoing text while customers texted, and its start.
     pub(super) gap: (Duration, Timestamp),
-    /// How long that may be.
+    /// The limit for that time.
     pub(super) longest_gap: Option<Duration>,
-    /// How often a text was answered with 503.
+    /// The number of answers of 503.
     pub(super) turned_away: u64,
-    /// Whether that must happen, or nothing was tried.
+    /// Whether there must be such answers. Without one, the scenario has tested nothing.
     pub(super) must_turn_away: bool,
 }
 
-/// Everything that is not as it should be, in words; empty when all is well.
+/// All violations, in words; empty when there are none.
 pub(super) fn violations(law: Law, findings: &Findings, depths: &Depths, counts: &Counts) -> Vec<String> {
     let mut found = counts.misconduct.clone();
     let mut check = |is_wrong: bool, what: String| {
@@ -115,7 +115,7 @@ pub(super) fn violations(law: Law, findings: &Findings, depths: &Depths, counts:
         format!("{} turns were asked twice without a reason", findings.asked_twice),
     );
     check(!law.may_fail && findings.failed > 0, format!("{} customers got no answer", findings.failed));
-    // A dead letter may be written twice, never not at all.
+    // A dead letter may be written twice, but must not be missing.
     check(
         depths.dead < findings.failed || (findings.failed == 0 && depths.dead > 0),
         format!("{} dead letters for {} failed turns", depths.dead, findings.failed),
@@ -133,7 +133,7 @@ pub(super) fn violations(law: Law, findings: &Findings, depths: &Depths, counts:
     found
 }
 
-/// The longest time from a fault to the next text that went out.
+/// The longest time from a fault to the next outgoing text.
 pub(super) fn longest_recovery(struck_at: &[Timestamp], sent: &[Message]) -> Duration {
     let times: Vec<Timestamp> = sent.iter().map(|message| message.accepted_at).collect();
     let gap = |struck: &Timestamp| {
@@ -143,13 +143,13 @@ pub(super) fn longest_recovery(struck_at: &[Timestamp], sent: &[Message]) -> Dur
     struck_at.iter().filter_map(gap).max().unwrap_or_default()
 }
 
-/// How long after `begun_at` the last text went out.
+/// The time from `begun_at` to the last outgoing text.
 pub(super) fn last(sent: &[Message], begun_at: Timestamp) -> Duration {
     let last = sent.iter().map(|message| message.accepted_at).max();
     last.and_then(|last| Duration::try_from(last.duration_since(begun_at)).ok()).unwrap_or_default()
 }
 
-/// The longest time between two texts that went out one after the other, as long as people texted, and when it began.
+/// The longest time between two consecutive outgoing texts while customers texted, and its start.
 pub(super) fn longest_gap(sent: &[Message], texted_until: Timestamp) -> (Duration, Timestamp) {
     let mut times: Vec<Timestamp> = sent.iter().map(|message| message.accepted_at).collect();
     times.retain(|sent| *sent < texted_until);

@@ -1,5 +1,5 @@
-//! The fault suite: real processes of the real binary under traffic, killed and cut off at every turn, and a judge who
-//! counts what became of each text. Everything that is broken, and when, follows from a seed.
+//! The fault suite: real processes of the real binary under traffic, killed and cut off at every turn, and a judge that
+//! determines the outcome of each text. All faults and their times follow from a seed.
 
 pub mod binary;
 mod fault;
@@ -30,17 +30,17 @@ use judge::Law;
 use site::{Plan, Site};
 use traffic::{Progress, Traffic};
 
-/// Where queues and records are.
+/// The backend that holds the queues and records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// In a file, everything in one process.
+    /// In a file, with all roles in one process.
     Embedded,
-    /// On RabbitMQ and Redis, a process for each role.
+    /// On RabbitMQ and Redis, with a process for each role.
     Servers,
 }
 
 impl Backend {
-    /// Its name in the table and on the command line.
+    /// The backend's name in the table and on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,30 +50,32 @@ impl Backend {
     }
 }
 
-/// How much of it.
+/// The size of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Where.
+    /// The backend that holds the queues and records.
     pub backend: Backend,
-    /// Decides everything that is left to chance.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Texts.
+    /// The number of texts.
     pub texts: u64,
-    /// Deaths of our processes, about half of them at named steps.
+    /// The number of deaths of our processes, about half of them at named steps.
     pub kills: u32,
-    /// How many texts come in a second.
+    /// The number of texts that arrive in a second.
     pub rate_per_second: f64,
 }
 
-/// After an outcome nobody knows, the sender is quiet for 30 s; nothing else takes longer to move.
+/// The time without an outgoing text after which the run counts as still. After a send of unknown outcome the sender is
+/// quiet for 30 s; no other wait is longer.
 const QUIET: Duration = Duration::from_secs(45);
-/// How long receipts are given to arrive.
+/// The time for receipts to arrive.
 const CALM: Duration = Duration::from_secs(2);
-/// What has not come to rest by then is left over.
+/// The longest wait for empty queues. Messages that are left then count as left over.
 const REST_DEADLINE: Duration = Duration::from_secs(240);
-/// Where one role alone dies, it does at the latest at this visit.
+/// The visit at which a role dies at the latest, in a scenario where only this role dies.
 const MORTAL_VISITS: u32 = 60;
-/// People per text a second: each texts about once a second, so that texts of a conversation meet in the queues.
+/// Customers for each text a second. At 1.0 a customer texts about once a second, so that texts of a conversation meet
+/// in the queues.
 const PEOPLE_PER_RATE: f64 = 1.0;
 
 /// Runs a scenario with its share of `size`, and judges it.
@@ -117,7 +119,7 @@ pub async fn run(scenario: &Scenario, size: Size) -> Row {
         sleep_until(begun + when).await;
         fault.strike(&mut site).await;
     }
-    // Faults may go on for longer than people text.
+    // The faults may go on for longer than the customers text.
     let (accepted, texted_until) = texting.await.expect("the traffic ends well");
     site.simulator.clear_faults();
     let depths = come_to_rest(&mut site, &accepted, scenario.sabotage.is_some()).await;
@@ -129,7 +131,7 @@ fn traffic_of(scenario: &Scenario, size: Size) -> Traffic {
     let duration = Duration::from_secs_f64(texts as f64 / size.rate_per_second).max(scenario.at_least);
     let conversations = ((size.rate_per_second * PEOPLE_PER_RATE) as usize).clamp(1, 200).min(texts as usize);
     let texts_each = (texts as usize).div_ceil(conversations);
-    // Two scenarios of one run do not die at the same moments.
+    // The scenarios of one run should not have their deaths at the same moments.
     let salt = scenario.name.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     Traffic { conversations, texts_each, duration, duplicates: scenario.duplicates, seed: size.seed.wrapping_add(salt) }
 }
@@ -139,18 +141,18 @@ fn scale(whole: u32, percent: u32) -> u32 {
     (whole * percent).div_ceil(100)
 }
 
-/// At which visit to a step a process dies at the latest, for about `kills` deaths in all.
+/// The visit to a step at which a process dies at the latest, for about `kills` deaths in all.
 fn visits(traffic: &Traffic, kills: u32, backend: Backend) -> u32 {
     let processes = if backend == Backend::Embedded { 1 } else { 3 };
-    // A death comes after half of them on average.
+    // On average a process dies after half of the visits.
     u32::try_from(2 * traffic.texts() * processes / u64::from(kills)).unwrap_or(u32::MAX).max(4)
 }
 
-/// Waits until every text has come to its end, or nothing moves any more, and the queues of the stopped system are
-/// empty; returns what is in them.
+/// Waits until every text has its outcome, or no text moves any more, and the queues of the stopped system are empty.
+/// Returns what is left in the queues.
 async fn come_to_rest(site: &mut Site, accepted: &[Vec<usize>], is_sabotaged: bool) -> Depths {
     let deadline = Instant::now() + REST_DEADLINE;
-    // Nothing is unknown for long where only our own code is broken.
+    // With only our own code broken, no send has an unknown outcome, so a shorter wait is enough.
     let quiet = if is_sabotaged { Duration::from_secs(5) } else { QUIET };
     loop {
         await_stillness(&site.simulator, accepted, quiet, deadline).await;
@@ -164,7 +166,7 @@ async fn come_to_rest(site: &mut Site, accepted: &[Vec<usize>], is_sabotaged: bo
     }
 }
 
-/// Returns when every text has come to its end, or nothing was sent for `quiet`, or at the deadline.
+/// Returns when every text has its outcome, when no text was sent for `quiet`, or at the deadline.
 async fn await_stillness(simulator: &Simulator, accepted: &[Vec<usize>], quiet: Duration, deadline: Instant) {
     let (mut sent, mut moved_at) = (usize::MAX, Instant::now());
     while Instant::now() < deadline.min(moved_at + quiet) && !Findings::of(simulator, accepted).are_complete() {

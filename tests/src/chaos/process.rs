@@ -17,28 +17,28 @@ use super::binary;
 use super::toll::Toll;
 use crate::servers::environment;
 
-/// Longer than a process may take to stop: its `shutdown_grace`, and a busy machine.
+/// The longest wait until a process has stopped: longer than its `shutdown_grace` on a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// How often its memory is looked at.
+/// The time between two readings of a process's memory.
 const WEIGHED_EVERY: Duration = Duration::from_millis(500);
 const SIGABRT: i32 = 6;
 
-/// How a process is started.
+/// The parameters of a process.
 #[derive(Debug)]
 pub(super) struct Start {
     /// The subcommand.
     pub(super) role: &'static str,
-    /// The directory with `switchboard.toml`, where the log goes too.
+    /// The directory with `switchboard.toml`. The log is written there, too.
     pub(super) directory: PathBuf,
-    /// Failpoint orders that stand at every start.
+    /// Failpoint orders for every start.
     pub(super) orders: String,
-    /// The most KiB that any file it writes may have.
+    /// The largest file that the process may write, in KiB.
     pub(super) longest_file_kib: Option<u64>,
-    /// The steps at which it may be told to die; none for never.
+    /// The steps at which the process may be told to die; without any it never is.
     pub(super) steps: Vec<&'static str>,
-    /// It dies at most at the so manieth visit.
+    /// The visit to a step at which the process dies at the latest.
     pub(super) visits: u32,
-    /// Decides where it dies.
+    /// Decides the step and the visit of each death.
     pub(super) dice: StdRng,
 }
 
@@ -60,28 +60,28 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it, and keeps it running until [`Process::stop`].
+    /// Starts the process, and keeps it running until [`Process::stop`].
     pub(super) fn start(start: Start, toll: Toll) -> Self {
         let (wishes, heard) = mpsc::unbounded_channel();
         Self { role: start.role, wishes, supervisor: tokio::spawn(supervise(start, toll, heard)) }
     }
 
-    /// Ends it with `kill -9`; it is started again.
+    /// Ends the process with `kill -9`; it is started again.
     pub(super) fn kill(&self) {
         self.wishes.send(Wish::Kill).ok();
     }
 
-    /// Asks it to stop; it is started again once it has.
+    /// Sends SIGTERM; the process is started again once it has stopped.
     pub(super) fn terminate(&self) {
         self.wishes.send(Wish::Terminate).ok();
     }
 
-    /// Freezes it for `time`: it keeps its connections and does nothing.
+    /// Freezes the process for `time`: it keeps its connections and does nothing.
     pub(super) fn freeze(&self, time: Duration) {
         self.wishes.send(Wish::Freeze(time)).ok();
     }
 
-    /// Asks it to stop for good, waits until it has, and returns how it may be started again.
+    /// Stops the process for good, and returns its parameters once it has stopped.
     pub(super) async fn stop(self) -> Start {
         self.wishes.send(Wish::Stop).ok();
         self.supervisor.await.expect("the supervisor ends well")
@@ -146,7 +146,8 @@ fn spawn(start: &mut Start) -> Child {
         .expect("it starts")
 }
 
-/// The binary, behind a shell that sets its limit, if it has one: a write beyond it then fails. The log has no limit.
+/// The binary, behind a shell that sets its file size limit, if it has one. A write beyond the limit then fails. The
+/// log has no limit.
 fn program(longest_file_kib: Option<u64>) -> Command {
     let Some(kib) = longest_file_kib else { return Command::new(binary::path()) };
     let mut shell = Command::new("bash");
@@ -169,7 +170,7 @@ async fn freeze(toll: &Toll, pid: u32, time: Duration) {
     toll.strike(|_| ());
 }
 
-/// The standard library only knows how to kill.
+/// The `kill` command sends the signal, because the standard library can send only SIGKILL.
 async fn signal(pid: u32, which: &str) {
     let sent = Command::new("kill").args([which, &pid.to_string()]).stderr(Stdio::null()).status().await;
     assert!(sent.is_ok(), "kill is not installed");
@@ -180,11 +181,11 @@ async fn ask_to_stop(toll: &Toll, role: &'static str, child: &mut Child, pid: u3
     match timeout(STOP_DEADLINE, child.wait()).await {
         Ok(status) => {
             let status = status.expect("it can be waited for");
-            // It may have come to its step on the way.
+            // The process may have reached its step before it stopped.
             if status.signal() == Some(SIGABRT) {
                 note_death(toll, role, status);
             } else if status.code() != Some(0) {
-                // A process asked before it listens to signals ends by SIGTERM itself.
+                // A process that does not listen to signals yet is ended by the SIGTERM itself.
                 let early = status.signal() == Some(15);
                 if !early {
                     toll.counts().misconduct.push(format!("{role} stopped badly: {status}"));

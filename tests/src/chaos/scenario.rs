@@ -1,4 +1,4 @@
-//! The scenarios, and the script that a seed makes of each: what happens when.
+//! The scenarios, and the script of faults that a seed makes for each.
 
 use std::time::Duration;
 
@@ -17,50 +17,50 @@ use super::fault::Kind::{
 use super::site::Mortal;
 use crate::servers::Release;
 
-/// One kind of trouble.
+/// A scenario: its traffic, its faults and its limits.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What it is called in the table and on the command line.
+    /// The name in the table and on the command line.
     pub name: &'static str,
-    /// Whether it can happen to one embedded process.
+    /// Whether the scenario is possible with one embedded process.
     pub(super) is_for_embedded: bool,
-    /// Whether it can happen on RabbitMQ and Redis.
+    /// Whether the scenario is possible on RabbitMQ and Redis.
     pub(super) is_for_servers: bool,
-    /// Its part of all texts, in percent.
+    /// The share of all texts, in percent.
     pub(super) share: u64,
-    /// Its part of all kills, in percent. Other faults come on top.
+    /// The share of all kills, in percent. Other faults are not included.
     pub(super) kills: u32,
-    /// What goes wrong besides.
+    /// The other faults.
     pub(super) faults: &'static [Kind],
-    /// How often.
+    /// The time between two faults.
     pub(super) every: Duration,
-    /// How many webhooks are repeated, 0 to 1.
+    /// The fraction of webhooks that are repeated, 0 to 1.
     pub(super) duplicates: f64,
-    /// Whether the assistant may be beyond reach for so long that a customer is told so.
+    /// Whether the assistant may be away for so long that a customer is told so.
     pub(super) may_fail: bool,
-    /// Whether anything may make a turn be asked twice.
+    /// Whether the faults may make a worker ask a turn twice.
     pub(super) may_ask_twice: bool,
-    /// Whether faults take seconds: they then come one after another, while texts do.
+    /// Whether the faults take seconds. They then strike one after another while the customers text.
     pub(super) is_slow: bool,
-    /// For how long people text at least.
+    /// The least time for which customers text.
     pub(super) at_least: Duration,
-    /// The role that dies at these steps, and no other; `None` where everybody may die.
+    /// The role that dies at these steps, and no other; `None` if all roles may die.
     pub(super) mortal: Option<Mortal>,
-    /// Its processes on servers.
+    /// The roles of its processes on servers.
     pub(super) roles: &'static [&'static str],
-    /// By how many seconds the clock of the second sender is ahead.
+    /// The seconds by which the clock of the second sender is ahead.
     pub(super) second_clock_s: i64,
     /// Whether Twilio's list and callbacks are late from the start.
     pub(super) is_twilio_late: bool,
-    /// Whether the spool has next to no room.
+    /// Whether the spool has very little room.
     pub(super) is_disk_small: bool,
     /// Whether RabbitMQ is a cluster of three.
     pub(super) is_clustered: bool,
     /// Whether three of a hundred calls to the provider fail: with 429, with 500, or with their answer lost.
     pub(super) is_provider_flaky: bool,
-    /// For how long nothing may go out while people text.
+    /// The longest time without an outgoing text while customers text.
     pub(super) longest_gap: Option<Duration>,
-    /// What is broken on purpose, in tests of the suite.
+    /// The part of Switchboard that is broken on purpose, in tests of the suite.
     pub(super) sabotage: Option<&'static str>,
 }
 
@@ -89,26 +89,26 @@ const QUIET: Scenario = Scenario {
 };
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     #[must_use]
     pub fn all() -> Vec<Self> {
         [both(), on_servers(), in_part(), storms()].concat()
     }
 
-    /// This scenario on a Switchboard that is broken on purpose.
+    /// This scenario on a Switchboard that is broken on purpose in the way `how`.
     #[must_use]
     pub fn sabotaged(self, how: &'static str) -> Self {
         Self { sabotage: Some(how), ..self }
     }
 
-    /// Why it cannot happen on this machine, if so.
+    /// The reason why the scenario cannot run on this machine, if there is one.
     #[must_use]
     pub fn skipped(&self) -> Option<&'static str> {
         let is_missing = self.is_clustered && Release::newer().is_none();
         is_missing.then_some("no newer RabbitMQ here, `scripts/newer-rabbitmq install` makes one")
     }
 
-    /// Whether it can happen on `backend`.
+    /// Whether the scenario is possible on `backend`.
     #[must_use]
     pub fn is_for(&self, backend: Backend) -> bool {
         match backend {
@@ -117,7 +117,7 @@ impl Scenario {
         }
     }
 
-    /// What goes wrong when, with `kills` at random moments. The same seed makes the same script.
+    /// The faults and their times, with `kills` at random moments. The same seed makes the same script.
     pub(super) fn script(&self, seed: u64, duration: Duration, kills: u32) -> Vec<(Duration, Fault)> {
         let mut dice = StdRng::seed_from_u64(seed);
         let others =
@@ -136,7 +136,7 @@ impl Scenario {
         };
         let mut times: Vec<_> = (0..kinds.len()).map(&mut when).collect();
         times.sort_unstable();
-        // Alone, workers come and go in their order, and nodes are lost in theirs.
+        // A single kind of fault keeps its order: worker counts, and the nodes that are lost.
         if self.faults.len() != 1 || kills > 0 {
             kinds.shuffle(&mut dice);
         }
@@ -208,7 +208,7 @@ fn on_servers() -> Vec<Scenario> {
     ]
 }
 
-/// One part of what is around us is sick, or not what it seems, while the rest goes on.
+/// Scenarios in which one part of the environment is sick or misleading, while the rest works.
 fn in_part() -> Vec<Scenario> {
     let second = Duration::from_secs(1);
     let sick_partition = Scenario {
@@ -260,7 +260,7 @@ fn in_part() -> Vec<Scenario> {
     ]
 }
 
-/// The broker is away, ingress dies on its spool.
+/// Outages of the broker, during which ingress dies on its spool.
 fn outages() -> Scenario {
     let second = Duration::from_secs(1);
     Scenario {
@@ -274,7 +274,7 @@ fn outages() -> Scenario {
     }
 }
 
-/// Everything at once. On servers without jumps of the clock, which the servers do not make with us.
+/// Many faults together. Clock jumps are left out on servers, because the servers' clocks do not jump with ours.
 fn storms() -> Vec<Scenario> {
     let storm = Scenario { name: "storm", kills: 15, may_fail: true, ..QUIET };
     vec![

@@ -1,4 +1,4 @@
-//! The servers of one site, and what happens to them.
+//! The servers of one site, and their faults.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use tokio::runtime::Handle;
 use super::fault::Kind;
 use crate::servers::{RabbitMqCluster, RabbitMqServer, RedisServer, Release, Wire};
 
-/// How long a broker stays short of memory.
+/// The time for which a broker is short of memory.
 const ALARM: Duration = Duration::from_secs(3);
-/// How long a lost node of a cluster stays away.
+/// The time for which a lost node of a cluster is away.
 const NODE_AWAY: Duration = Duration::from_secs(8);
-/// How long a node that came back may take to catch up.
+/// The longest wait until a node that came back has caught up.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The servers of one site.
 #[derive(Debug)]
 pub(super) struct Servers {
     broker: Broker,
-    /// The store, and a second one where the first is to be demoted.
+    /// The store, and a second one if the first should be demoted.
     redis: Vec<RedisServer>,
-    /// What leads to the one that is in charge.
+    /// The wire to the store that is the primary.
     wire: Option<Wire>,
-    /// How often the other one took over.
+    /// The number of demotions so far.
     demotions: AtomicUsize,
 }
 
@@ -34,8 +34,8 @@ enum Broker {
 }
 
 impl Servers {
-    /// Starts both, RabbitMQ as three nodes of the newer release if `is_clustered`, Redis with a replica if
-    /// `is_replicated`; blocks.
+    /// Starts RabbitMQ and Redis; blocks. RabbitMQ is three nodes of the newer release if `is_clustered`, and Redis has
+    /// a replica if `is_replicated`.
     pub(super) fn start(is_clustered: bool, is_replicated: bool) -> Self {
         let broker = if is_clustered {
             Broker::Cluster(RabbitMqCluster::start(Release::Newer).expect("the cluster starts"))
@@ -52,13 +52,13 @@ impl Servers {
         Self { broker, redis, wire, demotions: AtomicUsize::new(0) }
     }
 
-    /// Where the store is.
+    /// The URL of the store.
     pub(super) fn store_url(&self) -> String {
         let url = self.redis[0].url();
         self.wire.as_ref().map_or_else(|| url.to_owned(), |wire| wire.url(url))
     }
 
-    /// The store that is in charge gives way to the other one. Connections to it stay open.
+    /// Demotes the primary store and promotes the other one. Connections to the old primary stay open.
     fn demote_store(&self) -> anyhow::Result<()> {
         let turn = self.demotions.fetch_add(1, Relaxed);
         let (old, new) = (&self.redis[turn % 2], &self.redis[(turn + 1) % 2]);
@@ -69,7 +69,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Stops `queue`, or lets its leader hang.
+    /// Stops `queue`, or suspends its leader.
     pub(super) fn make_sick(&self, queue: &str, hangs: bool) -> anyhow::Result<()> {
         if hangs { self.node(0).suspend_queue(queue) } else { self.node(0).stop_queue(queue) }
     }
@@ -79,7 +79,7 @@ impl Servers {
         if hangs { self.node(0).resume_queue(queue) } else { self.node(0).restart_queue(queue) }
     }
 
-    /// Where the broker's nodes are.
+    /// The URLs of the broker's nodes.
     pub(super) fn broker_urls(&self) -> Vec<&str> {
         self.nodes().iter().map(RabbitMqServer::url).collect()
     }
@@ -96,7 +96,7 @@ impl Servers {
         &nodes[which % nodes.len()]
     }
 
-    /// Ends the broker with `kill -9`, for good.
+    /// Ends the broker with `kill -9`. It stays away until [`Servers::give_broker_back`].
     pub(super) fn take_broker_away(&self) -> anyhow::Result<()> {
         self.node(0).kill()
     }
@@ -106,7 +106,7 @@ impl Servers {
         self.node(0).start_again()
     }
 
-    /// Loses a node, and gets it back; returns once all queues have all their members again.
+    /// Kills a node and starts it again. Returns once all queues have all their members again.
     pub(super) fn lose_node(&self, which: usize) -> anyhow::Result<()> {
         let node = self.node(which);
         node.kill()?;
@@ -122,7 +122,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Makes `kind` happen, and returns once the servers are back.
+    /// Applies the fault `kind`, and returns once the servers are back.
     pub(super) fn strike(&self, kind: Kind) -> anyhow::Result<()> {
         let (rabbitmq, store) = (self.node(0), &self.redis[0]);
         match kind {

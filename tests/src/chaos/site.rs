@@ -1,4 +1,4 @@
-//! One installation under torment: its directory, its servers, its processes, and the simulator around it.
+//! The installation of one scenario: its directory, its servers, its processes, and its simulator.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,59 +20,59 @@ use super::small_disk::SmallDisk;
 use super::toll::Toll;
 use crate::servers::free_port;
 
-/// What goes out when the assistant is beyond reach.
+/// The text that goes out when the assistant is away.
 pub(super) const FAILURE_MESSAGE: &str = "We cannot answer right now.";
-/// How long the queues may be away while they are counted.
+/// The longest wait until the queues can be counted.
 const COUNT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The id of its integration.
+/// The id of the integration.
 pub(super) const INTEGRATION: &str = "chaos";
 
-/// How many partitions there are.
+/// The number of partitions.
 pub(super) const PARTITIONS: u16 = 8;
 
 /// A role and the steps at which it dies.
 pub(super) type Mortal = (&'static str, &'static [&'static str]);
 
-/// How a site's processes are started.
+/// The parameters of a site.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    /// Where queues and records are.
+    /// The backend that holds the queues and records.
     pub(super) backend: Backend,
-    /// What is broken on purpose, if anything.
+    /// The part of Switchboard that is broken on purpose, if there is one.
     pub(super) sabotage: Option<&'static str>,
-    /// Whether processes die at named steps, and at most at which visit.
+    /// The visit to a named step at which a process dies at the latest; `None` if processes do not die at steps.
     pub(super) step_visits: Option<u32>,
-    /// The role that dies at these steps, and no other; `None` where everybody may die.
+    /// The role that dies at these steps, and no other; `None` if all roles may die.
     pub(super) mortal: Option<Mortal>,
-    /// Its processes on servers.
+    /// The roles of its processes on servers.
     pub(super) roles: &'static [&'static str],
     /// Whether Redis has a replica that takes over.
     pub(super) is_replicated: bool,
-    /// By how many seconds the clock of the second sender is ahead.
+    /// The seconds by which the clock of the second sender is ahead.
     pub(super) second_clock_s: i64,
-    /// Whether the spool has next to no room.
+    /// Whether the spool has very little room.
     pub(super) is_disk_small: bool,
     /// Whether RabbitMQ is a cluster of three.
     pub(super) is_clustered: bool,
-    /// How many texts the simulator must remember.
+    /// The number of texts that the simulator must keep.
     pub(super) texts: u64,
-    /// Decides who dies where.
+    /// The seed for which process dies at which step.
     pub(super) seed: u64,
 }
 
 /// The installation.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// Provider, assistant, phones, judge.
+    /// The provider, the assistant, the phones and the judge's data.
     pub(super) simulator: Simulator,
     /// Our number.
     pub(super) number: String,
-    /// Where ingress listens: an address and a port.
+    /// The address and port of ingress.
     pub(super) ingress: String,
-    /// What was done to it.
+    /// The counts of faults and misconduct.
     pub(super) toll: Toll,
-    /// RabbitMQ and Redis, where it runs on them.
+    /// RabbitMQ and Redis, if the site runs on them.
     pub(super) servers: Option<Arc<Servers>>,
     processes: Vec<Process>,
     plan: Plan,
@@ -83,17 +83,17 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Whether it spools on a small disk.
+    /// Whether the spool is on a small disk.
     pub(super) fn has_small_disk(&self) -> bool {
         self.disk.is_some()
     }
 
-    /// Whether that disk is full.
+    /// Whether the small disk is full.
     pub(super) fn is_disk_full(&self) -> bool {
         self.disk.as_ref().is_some_and(SmallDisk::is_full)
     }
 
-    /// Builds it and starts its processes; nobody waits until they are ready.
+    /// Builds the site and starts its processes, without waiting until they are ready.
     pub(super) async fn open(plan: Plan) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let servers = match plan.backend {
@@ -136,7 +136,7 @@ impl Site {
         }
     }
 
-    /// Stops all processes, and returns what lies in the queues then.
+    /// Stops all processes, and returns the depths of the queues.
     pub(super) async fn stop(&mut self) -> Depths {
         for process in std::mem::take(&mut self.processes) {
             drop(process.stop().await);
@@ -144,7 +144,7 @@ impl Site {
         self.depths().await
     }
 
-    /// What lies in the queues. An embedded file can only be looked into while no process has it.
+    /// The depths of the queues. An embedded file can be opened only while no process has it open.
     async fn depths(&self) -> Depths {
         let file = self.directory.path().join("switchboard.toml");
         let config = Config::load(Some(&file), &BTreeMap::new(), ports::CLIENTS).expect("the configuration is right");
@@ -160,7 +160,7 @@ impl Site {
         tokio::time::timeout(COUNT_DEADLINE, counted).await.expect("the queues can be counted in time")
     }
 
-    /// One of the processes.
+    /// The process with the number `which`, modulo the number of processes.
     pub(super) fn pick(&self, which: usize) -> &Process {
         &self.processes[which % self.processes.len()]
     }
@@ -182,18 +182,18 @@ impl Site {
         }
     }
 
-    /// Lets every clock of ours jump by so much, but never further from the true time than providers put up with.
+    /// Moves the clocks of all our processes by `jump_s`, but never further from the true time than providers accept.
     pub(super) fn let_clock_jump(&mut self, jump_s: i64) {
         self.clock_offset_s = (self.clock_offset_s + jump_s).clamp(-60, 3000);
         for (number, ahead_s) in [0, self.plan.second_clock_s].into_iter().enumerate() {
-            // Renamed into place, so that nobody reads half of it.
+            // The file is renamed into place, so that a process never reads half of it.
             let fresh = self.directory.path().join("clock.new");
             std::fs::write(&fresh, (self.clock_offset_s + ahead_s).to_string()).expect("a clock's file can be written");
             std::fs::rename(fresh, self.clock_file(number)).expect("a clock's file can be replaced");
         }
     }
 
-    /// Keeps the directory with the logs, for a person to read, and returns where it is.
+    /// Keeps the directory with the logs and returns its path.
     pub(super) fn keep(self) -> PathBuf {
         self.directory.keep()
     }
@@ -225,7 +225,7 @@ impl Site {
     }
 }
 
-/// The steps that a role comes to.
+/// The steps that a role reaches.
 fn steps(role: &str) -> Vec<&'static str> {
     match role {
         "ingress" => vec!["accepted"],

@@ -1,15 +1,15 @@
-//! A disk that is soon full: a file system in memory of a few pages, or where the machine allows none, a limit on the
-//! length of every file that a process writes.
+//! A disk that is soon full: a file system in memory of a few pages. If the machine does not allow one, it is a limit
+//! on the length of every file that a process writes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Some forty-five texts.
+/// The size of the disk in KiB: room for some forty-five texts.
 const SIZE_KIB: u64 = 32;
-/// It counts as full when no page is left for another segment.
+/// The length of all files, in bytes, from which the disk counts as full: no page is left for another segment.
 const FULL_BYTES: u64 = (SIZE_KIB - 8) * 1024;
 
-/// A small disk below one directory; it goes when dropped.
+/// A small disk on one directory; unmounted when dropped.
 #[derive(Debug)]
 pub(super) struct SmallDisk {
     mounted: Option<PathBuf>,
@@ -25,20 +25,20 @@ impl SmallDisk {
         Self { mounted: is_mounted.then(|| path.to_owned()) }
     }
 
-    /// The most KiB that a file of the process may have, where there is no disk of its own.
+    /// The largest file that the process may write, in KiB, if there is no separate disk.
     pub(super) fn longest_file_kib(&self) -> Option<u64> {
         self.mounted.is_none().then_some(SIZE_KIB / 4)
     }
 }
 
 impl SmallDisk {
-    /// Whether nothing more fits on it; where it is only a limit on files, nobody knows.
+    /// Whether the disk is full. With only a limit on files this is unknown, and the answer is always true.
     pub(super) fn is_full(&self) -> bool {
         self.mounted.as_ref().is_none_or(|path| bytes_below(path) >= FULL_BYTES)
     }
 }
 
-/// The lengths of all files below `path`; what vanishes meanwhile counts nothing.
+/// The length of all files below `path`. A file that is removed during the walk counts as empty.
 fn bytes_below(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
     let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
@@ -52,7 +52,7 @@ fn bytes_below(path: &Path) -> u64 {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if let Some(path) = &self.mounted {
-            // Lazily: a process that is ending may still have files there.
+            // The unmount is lazy because a process that is ending may still have files open there.
             drop(Command::new("umount").arg("--lazy").arg(path).status());
         }
     }

@@ -6,46 +6,46 @@ use std::time::Duration;
 
 use super::judge::Findings;
 
-/// One scenario's outcome.
+/// The outcome of one scenario.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The scenario.
+    /// The scenario's name.
     pub scenario: &'static str,
     /// `embedded` or `servers`.
     pub backend: &'static str,
-    /// `kill -9` at random moments.
+    /// The number of kills (`kill -9`) at random moments.
     pub kills: u32,
-    /// Deaths at named steps.
+    /// The number of deaths at named steps.
     pub step_kills: u32,
-    /// SIGTERM.
+    /// The number of SIGTERM signals.
     pub terminations: u32,
-    /// Other faults.
+    /// The number of other faults.
     pub other_faults: u32,
-    /// Texts accepted.
+    /// The number of accepted texts.
     pub accepted: u64,
-    /// Texts refused or given up.
+    /// The number of texts that were refused or given up.
     pub refused: u64,
-    /// Answers of 503: neither broker nor spool had room.
+    /// The number of answers of 503: neither the broker nor the spool had room.
     pub turned_away: u64,
-    /// Webhooks repeated although they were accepted.
+    /// The number of webhooks that were repeated although they were accepted.
     pub repeated: u64,
-    /// What became of the texts.
+    /// The outcomes of the texts.
     pub findings: Findings,
-    /// Dead letters.
+    /// The number of dead letters.
     pub dead: u64,
-    /// The longest time from a fault to the next text that went out.
+    /// The longest time from a fault to the next outgoing text.
     pub recovery: Duration,
-    /// The longest time in which nothing went out while people texted.
+    /// The longest time without an outgoing text while customers texted.
     pub gap: Duration,
-    /// How long after the first text the last answer went out.
+    /// The time from the first text to the last answer.
     pub last: Duration,
     /// The most resident memory of any process, in MiB.
     pub peak_mib: u64,
-    /// How long it took.
+    /// The length of the scenario.
     pub took: Duration,
-    /// What is not as it should be.
+    /// The violations, in words.
     pub violations: Vec<String>,
-    /// Where the logs are, if somebody should read them.
+    /// The directory with the logs, if it was kept.
     pub logs: Option<PathBuf>,
 }
 
@@ -73,7 +73,7 @@ const HEAD: [&str; 21] = [
     "seconds",
 ];
 
-/// The table as Markdown, with sums and with what is wrong.
+/// The table as Markdown, with sums and with the violations.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let mut lines = vec![HEAD.map(str::to_owned).to_vec()];
@@ -107,7 +107,7 @@ pub fn markdown(rows: &[Row]) -> String {
     text
 }
 
-/// Columns that count are added up, the others are left empty.
+/// Adds up the columns of counts. The other columns stay empty.
 fn sums(lines: &[Vec<String>]) -> Vec<String> {
     let sum = |at: usize| lines.iter().filter_map(|line| line[at].parse::<u64>().ok()).sum::<u64>().to_string();
     (0..HEAD.len())

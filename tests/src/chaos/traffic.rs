@@ -1,5 +1,5 @@
-//! Many people who text numbers, each in order and without waiting for replies, through a provider that repeats what was
-//! not accepted, and some of what was.
+//! Many customers who text a number, each in order and without waiting for replies. Their provider repeats the texts
+//! that were not accepted, and some that were.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,61 +11,61 @@ use rand::{Rng as _, SeedableRng as _};
 use simulator::{Phone, Text};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How soon a text is posted again that was not accepted.
+/// The wait before a text that was not accepted is posted again.
 const POSTED_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// After so long somebody who cannot text gives up.
+/// The time after which a customer gives up on a text.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(240);
 
-/// Who texts how much.
+/// The amount of traffic.
 #[derive(Debug, Clone)]
 pub(super) struct Traffic {
-    /// How many people.
+    /// The number of customers.
     pub(super) conversations: usize,
-    /// How often each texts.
+    /// The number of texts of each customer.
     pub(super) texts_each: usize,
-    /// Over how long.
+    /// The time over which the texts are spread.
     pub(super) duration: Duration,
-    /// How many webhooks are repeated, at once or after later texts; 0 to 1.
+    /// The fraction of webhooks that are repeated, at once or after later texts; 0 to 1.
     pub(super) duplicates: f64,
-    /// Decides when, and what is repeated.
+    /// The seed for the times of the texts, and for the choice of repeated webhooks.
     pub(super) seed: u64,
 }
 
-/// What became of the texts so far.
+/// The counts of the texts so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// Accepted with a 2xx.
     pub(super) accepted: AtomicU64,
-    /// Refused for good, with a 4xx.
+    /// Refused for good with a 4xx.
     pub(super) refused: AtomicU64,
-    /// Answered with 503, for the time being.
+    /// Answered with 503, which is temporary.
     pub(super) turned_away: AtomicU64,
-    /// Webhooks posted again although they were accepted.
+    /// Webhooks that were posted again although they were accepted.
     pub(super) repeated: AtomicU64,
 }
 
-/// The number of a person.
+/// The phone number of the customer in `conversation`.
 pub(super) fn customer(conversation: usize) -> String {
     format!("+1303555{:04}", 1000 + conversation)
 }
 
-/// What a person texts: nobody texts the same twice.
+/// The words of a text; they differ for every text of a customer.
 pub(super) fn body(conversation: usize, number: usize) -> String {
     format!("c{conversation}t{number}")
 }
 
-/// Which text of that person this is.
+/// The number of the text with the words `body` in `conversation`; the reverse of [`body`].
 pub(super) fn number_of(conversation: usize, body: &str) -> Option<usize> {
     body.strip_prefix(&format!("c{conversation}t"))?.parse().ok()
 }
 
 impl Traffic {
-    /// How many texts in all.
+    /// The number of texts in all.
     pub(super) fn texts(&self) -> u64 {
         (self.conversations * self.texts_each) as u64
     }
 
-    /// Texts, and returns the numbers of the accepted texts of each conversation, in the order of acceptance.
+    /// Sends all texts. Returns the numbers of the accepted texts of each conversation, in the order of acceptance.
     pub(super) async fn run(&self, phone: &Phone, ours: &str, progress: &Arc<Progress>) -> Vec<Vec<usize>> {
         let people = (0..self.conversations).map(|conversation| {
             tokio::spawn(self.clone().converse(conversation, phone.clone(), ours.to_owned(), Arc::clone(progress)))
@@ -88,7 +88,7 @@ impl Traffic {
                 accepted.push(number);
             }
             if dice.random_bool(self.duplicates) {
-                // At once, or behind some of the texts that follow.
+                // The repeated webhook comes at once, or behind some of the following texts.
                 repeats.push((number + dice.random_range(0..4), text));
             }
             let due: Vec<_> = repeats.extract_if(.., |(when, _)| *when <= number).collect();
@@ -101,14 +101,14 @@ impl Traffic {
     }
 }
 
-/// Posts `text` until it is accepted or refused for good. Every try bears the same id.
+/// Posts `text` until it is accepted or refused for good. Every attempt has the same id.
 async fn post(phone: &Phone, text: &Text, turned_away: &AtomicU64) -> bool {
     let deadline = Instant::now() + GIVE_UP_AFTER;
     while Instant::now() < deadline {
         match phone.send(text.clone()).await {
             Ok(answer) if (200..300).contains(&answer.status) => return true,
             Ok(answer) if (400..500).contains(&answer.status) => return false,
-            // Not durable, or nobody there: the provider, or the person, tries again.
+            // The text is not durable, or ingress is away, so the provider or the customer tries again.
             answer => {
                 turned_away.fetch_add(u64::from(answer.is_ok_and(|answer| answer.status == 503)), Ordering::Relaxed);
                 sleep(POSTED_AGAIN_AFTER).await;

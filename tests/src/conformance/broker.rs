@@ -1,4 +1,4 @@
-//! What every broker adapter must do. The cases are grouped by what they are about.
+//! The contract of every broker adapter. The cases are grouped by topic.
 
 mod delivery;
 mod durability;
@@ -24,25 +24,25 @@ pub use handover::*;
 pub use order::*;
 pub use parking::*;
 
-/// Queues that nobody else uses, empty at first.
+/// Queues of one case's own, empty at first.
 #[async_trait]
 pub trait BrokerFixture: Send + Sync {
-    /// Another independent connection to the same queues, as another worker process has one.
+    /// Another, independent connection to the same queues, as another worker process would have.
     async fn connect(&self) -> Arc<dyn Broker>;
 
-    /// A connection to the same queues after as much of a restart as the fixture can do. Every broker, subscription and
-    /// delivery that came from [`BrokerFixture::connect`] has been dropped by then.
+    /// A connection to the same queues after a restart, as far as the fixture can do one. Every broker, subscription
+    /// and delivery that came from [`BrokerFixture::connect`] has been dropped by then.
     async fn reopen(&self) -> Arc<dyn Broker> {
         self.connect().await
     }
 
-    /// How many unsettled messages of one conversation a subscriber with `prefetch` may be handed at most.
+    /// The most unsettled messages of one conversation that a subscriber with `prefetch` may get.
     fn most_held(&self, prefetch: u16) -> usize {
         usize::from(prefetch)
     }
 }
 
-/// Makes a `#[tokio::test]` of every case; `$fixture` is an expression that gives a fresh fixture.
+/// Makes a `#[tokio::test]` of every case. `$fixture` is an expression that returns a fresh fixture.
 #[macro_export]
 macro_rules! broker_suite {
     ($fixture:expr) => {
@@ -82,7 +82,7 @@ macro_rules! broker_suite {
     };
 }
 
-/// Text number `number` of `customer`, on its way to the workers of `stage`.
+/// Text `number` of `customer`, on its way to the workers of `stage`.
 fn work(stage: Stage, customer: u16, number: u32) -> Outgoing {
     Outgoing::new(Destination::Work(stage), &text_from(customer, number, "what are your opening hours?"))
 }
@@ -92,7 +92,7 @@ fn inbound(customer: u16, numbers: std::ops::Range<u32>) -> Vec<Outgoing> {
     numbers.map(|number| work(Stage::Inbound, customer, number)).collect()
 }
 
-/// Which text of which customer a delivery is.
+/// The customer and the number of the text in a delivery.
 fn which(delivery: &Delivery) -> (u16, u32) {
     let envelope = Envelope::decode(&delivery.payload).expect("only envelopes were published");
     let Body::Inbound(inbound) = envelope.body else { panic!("only inbound texts were published") };
@@ -119,7 +119,7 @@ async fn receive_many(subscription: &mut Box<dyn Subscription>, count: usize) ->
     deliveries
 }
 
-/// Receives and settles the next `count` deliveries; returns which they were.
+/// Receives and settles the next `count` deliveries; returns their customers and numbers.
 async fn settle_many(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<(u16, u32)> {
     let mut seen = Vec::new();
     for _ in 0..count {
@@ -130,14 +130,14 @@ async fn settle_many(subscription: &mut Box<dyn Subscription>, count: usize) -> 
     seen
 }
 
-/// Watches that no delivery comes.
+/// Asserts that no delivery comes for a while.
 async fn assert_silent(subscription: &mut Box<dyn Subscription>) {
     if let Ok(delivery) = timeout(WATCH, subscription.next()).await {
         panic!("text {:?} came", which(&delivery));
     }
 }
 
-/// Waits until the depths are `expected`: a broker may count a moment later.
+/// Waits until the depths are `expected`, because a broker may update its counts a moment later.
 async fn assert_depths(broker: &dyn Broker, expected: Depths) {
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -1,4 +1,4 @@
-//! What every store adapter must do.
+//! The contract of every store adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tokio::time::{Instant, sleep};
 
 use super::DEADLINE;
 
-/// Long enough that nothing expires during a case.
+/// A lifetime so long that no record expires during a case.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Records that nobody else uses.
+/// Records of one case's own.
 #[async_trait]
 pub trait StoreFixture: Send + Sync {
-    /// Another independent connection to the same records, as another worker has one.
+    /// Another, independent connection to the same records, as another worker would have.
     async fn connect(&self) -> Arc<dyn Store>;
 
-    /// A connection to the same records after as much of a restart as the fixture can do. Every store that
-    /// [`StoreFixture::connect`] gave has been dropped by then.
+    /// A connection to the same records after a restart, as far as the fixture can do one. Every store that came from
+    /// [`StoreFixture::connect`] has been dropped by then.
     async fn reopen(&self) -> Arc<dyn Store> {
         self.connect().await
     }
 }
 
-/// Makes a `#[tokio::test]` of every case; `$fixture` is an expression that gives a fresh fixture.
+/// Makes a `#[tokio::test]` of every case. `$fixture` is an expression that returns a fresh fixture.
 #[macro_export]
 macro_rules! store_suite {
     ($fixture:expr) => {
@@ -90,7 +90,7 @@ async fn expire(store: &dyn Store, key: &Key) {
     }
 }
 
-/// Absence is an answer, not an error.
+/// A missing record is an answer, not an error.
 pub async fn what_was_never_written_is_absent(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     assert_eq!(store.get(&[key("a"), key("b")]).await.unwrap(), [None, None]);
@@ -115,7 +115,7 @@ pub async fn records_outlive_a_restart(fixture: &dyn StoreFixture) {
     assert_ne!(put(&*store, &key("session"), "changed").await.version, before.version);
 }
 
-/// Versions tell two writes apart even when the value is the same.
+/// The version differs between two writes even when the value is the same.
 pub async fn every_write_changes_the_version(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let mut versions = Vec::new();
@@ -127,7 +127,7 @@ pub async fn every_write_changes_the_version(fixture: &dyn StoreFixture) {
     assert_eq!(versions.len(), 20);
 }
 
-/// Each expectation holds when it should, and only then.
+/// Each expectation is met when it should be, and only then.
 pub async fn expectations_are_checked(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let attempt = |expect, text: &'static str| {
@@ -166,7 +166,7 @@ pub async fn a_commit_is_all_or_nothing(fixture: &dyn StoreFixture) {
     assert_eq!(values, [Some(Bytes::from("new")), None, Some(Bytes::from("guard"))]);
 }
 
-/// An expired record is absent, also for expectations.
+/// An expired record counts as missing, also for expectations.
 pub async fn a_record_expires(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let ttl = Duration::from_millis(1500);
@@ -178,7 +178,7 @@ pub async fn a_record_expires(fixture: &dyn StoreFixture) {
     assert_eq!(commit(&*store, &brief).await, Commit::Applied);
     let version = read(&*store, &key("brief")).await.expect("it has not expired yet").version;
     expire(&*store, &key("brief")).await;
-    // The adapter's clock and ours may read a few milliseconds apart.
+    // The adapter's clock and the test's may differ by a few milliseconds.
     assert!(started.elapsed() >= ttl - Duration::from_millis(20), "gone after {:?}", started.elapsed());
     assert!(read(&*store, &key("long")).await.is_some());
     let stale = [Write::put(key("brief"), Expect::Version(version), "too late", LONG)];
@@ -187,7 +187,7 @@ pub async fn a_record_expires(fixture: &dyn StoreFixture) {
     assert_eq!(commit(&*store, &fresh).await, Commit::Applied);
 }
 
-/// The last put decides how long a record lives.
+/// The last put decides the lifetime of a record.
 pub async fn a_later_put_extends_the_life(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let brief = Duration::from_millis(300);
@@ -198,7 +198,7 @@ pub async fn a_later_put_extends_the_life(fixture: &dyn StoreFixture) {
     assert_eq!(value(&*store, &key("extended")).await.unwrap(), "long");
 }
 
-/// Versions of a key never repeat, not after deletion nor after expiry.
+/// Versions of a key never repeat, neither after deletion nor after expiry.
 pub async fn a_created_again_key_has_a_new_version(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let mut versions = Vec::new();
@@ -216,7 +216,7 @@ pub async fn a_created_again_key_has_a_new_version(fixture: &dyn StoreFixture) {
     assert_eq!(versions.len(), 7);
 }
 
-/// Writers that read, then write what they read unchanged, never overwrite each other.
+/// Writers that expect the record unchanged since their read never overwrite each other.
 pub async fn concurrent_increments_lose_nothing(fixture: &dyn StoreFixture) {
     const WRITERS: usize = 8;
     const INCREMENTS: usize = 25;
@@ -248,7 +248,7 @@ async fn increment(store: &dyn Store) {
     }
 }
 
-/// Of many who claim a name, one gets it.
+/// When many writers create the same record, one succeeds.
 pub async fn only_one_of_many_creates_a_record(fixture: &dyn StoreFixture) {
     let mut claimants = tokio::task::JoinSet::new();
     for number in 0..16 {
@@ -261,7 +261,7 @@ pub async fn only_one_of_many_creates_a_record(fixture: &dyn StoreFixture) {
     assert_eq!(results.iter().filter(|result| **result == Commit::Applied).count(), 1);
 }
 
-/// Deletion has expectations too.
+/// Deletion also has expectations.
 pub async fn a_deleted_record_is_absent(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let record = put(&*store, &key("a"), "here").await;
@@ -270,11 +270,11 @@ pub async fn a_deleted_record_is_absent(fixture: &dyn StoreFixture) {
     let delete = Write::delete(key("a"), Expect::Version(record.version));
     assert_eq!(commit(&*store, &[delete]).await, Commit::Applied);
     assert_eq!(read(&*store, &key("a")).await, None);
-    // Deleting what is absent is a change that changes nothing.
+    // Deleting a missing record succeeds and changes nothing.
     assert_eq!(commit(&*store, &[Write::delete(key("a"), Expect::Absent)]).await, Commit::Applied);
 }
 
-/// Values are bytes, names are any text.
+/// Values are any bytes; names are any text.
 pub async fn values_may_be_any_bytes(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let bytes: Vec<u8> = (0..=255).chain([0, 0, 10, 13, 255]).collect();
@@ -289,7 +289,7 @@ pub async fn values_may_be_any_bytes(fixture: &dyn StoreFixture) {
     assert_eq!(value(&*store, &key("naïve/ключ \u{1F4AC}")).await.unwrap(), "odd name");
 }
 
-/// Sessions with much context are large.
+/// Sessions with a large context fit.
 pub async fn values_of_100_kib_fit(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     let large: Vec<u8> = (0..100 * 1024_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
@@ -298,7 +298,7 @@ pub async fn values_of_100_kib_fit(fixture: &dyn StoreFixture) {
     assert_eq!(value(&*store, &key("large")).await.unwrap(), large);
 }
 
-/// A worker that lost its place cannot overwrite the work of the one that took over.
+/// A worker that lost its conversation cannot overwrite the work of the worker that took over.
 pub async fn a_stale_writer_is_fenced(fixture: &dyn StoreFixture) {
     let (old, new) = (fixture.connect().await, fixture.connect().await);
     put(&*old, &key("session"), "opened").await;
@@ -313,7 +313,7 @@ pub async fn a_stale_writer_is_fenced(fixture: &dyn StoreFixture) {
     assert_eq!(value(&*new, &key("ledger")).await, None);
 }
 
-/// Answers stand in the order of the keys, one for each.
+/// The answers are in the order of the keys, one for each key.
 pub async fn several_records_are_read_in_the_order_asked(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     for name in ["a", "b", "c"] {
@@ -324,7 +324,7 @@ pub async fn several_records_are_read_in_the_order_asked(fixture: &dyn StoreFixt
     assert_eq!(values, [Some(Bytes::from("c")), None, Some(Bytes::from("a")), Some(Bytes::from("c"))]);
 }
 
-/// Equal names in two scopes are two records.
+/// The same name in two scopes means two records.
 pub async fn scopes_do_not_mix(fixture: &dyn StoreFixture) {
     let store = fixture.connect().await;
     put(&*store, &Key::new("one", "session"), "of one").await;

@@ -1,7 +1,7 @@
 //! Private RabbitMQ and Redis servers for tests, started through `scripts/test-servers` on free loopback ports.
 //!
-//! Tests that break a server start one of their own ([`RabbitMqServer`], [`RedisServer`]). The others share one of each:
-//! the one that `AMQP_URL` or `REDIS_URL` names, or a pair that lives as long as the test process.
+//! A test that breaks a server starts one of its own ([`RabbitMqServer`], [`RedisServer`]). The other tests share one
+//! of each: the one that `AMQP_URL` or `REDIS_URL` names, or a pair that ends with the test process.
 
 mod port;
 mod queue;
@@ -42,7 +42,7 @@ pub fn shared_redis_url() -> &'static str {
 struct Shared {
     amqp_url: String,
     redis_url: String,
-    /// Stops both servers when its standard input closes, which happens however this process ends.
+    /// A process that stops both servers when its standard input closes. That happens however the test process ends.
     _keeper: Option<Child>,
 }
 
@@ -66,7 +66,7 @@ fn shared() -> Result<Shared> {
     Ok(Shared { amqp_url: url()?, redis_url: url()?, _keeper: Some(keeper) })
 }
 
-/// What the environment variable `name` says, unless it is empty.
+/// The value of the environment variable `name`, unless it is empty.
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment which servers to use and what to log")]
 #[must_use]
 pub fn environment(name: &str) -> Option<String> {
@@ -77,7 +77,7 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test-servers")
 }
 
-/// Runs a command of the script about the server that lives in `dir`, and returns what it printed.
+/// Runs a command of the script on the server in `dir`, and returns its output.
 fn run_script(command: &str, dir: &Path, arguments: &[&str]) -> Result<String> {
     finish_script(Command::new(script()).arg(command).arg(dir).args(arguments), command)
 }

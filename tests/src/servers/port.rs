@@ -1,14 +1,14 @@
-//! Ports for processes that are told where to listen.
+//! Ports for processes that are given the port to listen on.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use rand::Rng as _;
 
-/// A port of the loopback interface that nobody uses, below those that the kernel hands out by itself: none of our own
-/// connections can take it meanwhile.
+/// A free port of the loopback interface, below the range from which the kernel assigns ports. So none of our own
+/// connections can take it before the process listens.
 ///
 /// # Panics
-/// When a thousand ports are taken.
+/// When a thousand random ports are all in use.
 #[must_use]
 pub fn free_port() -> u16 {
     (0..1000)

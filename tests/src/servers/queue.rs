@@ -1,12 +1,14 @@
-//! One quorum queue of a node or cluster made sick and well again, the others left alone. The same on 3.10 and on 4.3.
+//! Faults of one quorum queue of a node or cluster; the other queues are not affected. They are the same on 3.10 and on
+//! 4.3.
 
 use anyhow::Result;
 
 use super::RabbitMqServer;
 
-/// All are called on one node, and reach the queue's members on every node.
+/// Each method is called on one node, and reaches the queue's members on every node.
 impl RabbitMqServer {
-    /// Stops every member of `queue`: it has no leader until [`RabbitMqServer::restart_queue`], or until the nodes restart.
+    /// Stops every member of `queue`. The queue has no leader until [`RabbitMqServer::restart_queue`], or until the
+    /// nodes restart.
     ///
     /// # Errors
     /// When the node is not running or has no such queue.
@@ -22,7 +24,7 @@ impl RabbitMqServer {
         self.on_members(queue, "ok = ra:restart_server(quorum_queues, {Q, N})")
     }
 
-    /// Suspends the leader of `queue`: it keeps its place and answers nothing, so that publishing and consuming hang.
+    /// Suspends the leader of `queue`. It remains the leader and answers nothing, so publishing and consuming hang.
     ///
     /// # Errors
     /// When the node is not running or the queue has no leader.
@@ -31,7 +33,7 @@ impl RabbitMqServer {
         self.eval(queue, suspend)
     }
 
-    /// Lets the leader of `queue` go on, whichever member it is.
+    /// Resumes the leader of `queue`, whichever member it is.
     ///
     /// # Errors
     /// When the node is not running or the queue has no members.
@@ -39,7 +41,7 @@ impl RabbitMqServer {
         self.on_members(queue, "ok = sys:resume({Q, N})")
     }
 
-    /// Deletes `queue` with all that is in it.
+    /// Deletes `queue` with all its messages.
     ///
     /// # Errors
     /// When the node is not running or has no such queue.
@@ -51,7 +53,7 @@ impl RabbitMqServer {
         self.eval(queue, &format!("[{what} || N <- [node() | nodes()]]"))
     }
 
-    /// Evaluates `what` with `Q`, the name under which Raft knows `queue`.
+    /// Evaluates `what` with `Q` bound to the name of `queue` in Raft.
     fn eval(&self, queue: &str, what: &str) -> Result<()> {
         self.ctl(&["eval", &format!("Q = '%2F_{queue}', {what}.")]).map(drop)
     }

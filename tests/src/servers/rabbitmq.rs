@@ -1,4 +1,4 @@
-//! A RabbitMQ node or cluster of one test's own, to be broken as the test likes.
+//! A RabbitMQ node or cluster for a single test, which may break it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use tempfile::TempDir;
 
 use super::{finish_script, run_script, script};
 
-/// Which RabbitMQ.
+/// The release of RabbitMQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// What the other tests use: the machine's own, unless `TEST_RABBITMQ` says otherwise.
+    /// The release of the other tests: the machine's own, unless `TEST_RABBITMQ` names another.
     Usual,
-    /// The one that `scripts/newer-rabbitmq` installed.
+    /// The release that `scripts/newer-rabbitmq` installed.
     Newer,
 }
 
 impl Release {
-    /// The newer release; `None`, said loudly, where it is not installed.
+    /// The newer release. If it is not installed, prints that the test is skipped and returns `None`.
     #[must_use]
     pub fn newer() -> Option<Self> {
         let installed = Command::new(script().with_file_name("newer-rabbitmq")).arg("path").output();
         if installed.is_ok_and(|output| output.status.success()) {
             return Some(Self::Newer);
         }
-        // Past the test harness, which keeps what a passing test prints to itself.
+        // The message bypasses the test harness, which hides the output of a passing test.
         let skipped = "SKIPPED: no newer RabbitMQ here, `scripts/newer-rabbitmq install` makes one\n";
         let _shown = std::io::stderr().write_all(skipped.as_bytes());
         None
@@ -47,12 +47,12 @@ impl Release {
     }
 }
 
-/// A private RabbitMQ node; it ends, with all it holds, when dropped. Its calls block for up to some seconds.
+/// A private RabbitMQ node. It is removed with all its data when dropped. Its calls block for up to some seconds.
 #[derive(Debug)]
 pub struct RabbitMqServer {
     dir: PathBuf,
     url: String,
-    /// Unless it is a cluster's, which removes it.
+    /// The node's directory; `None` in a cluster, which removes it.
     _directory: Option<TempDir>,
 }
 
@@ -75,55 +75,55 @@ impl RabbitMqServer {
         Ok(Self { dir: directory.path().to_owned(), url, _directory: Some(directory) })
     }
 
-    /// Where to reach it, also after a restart.
+    /// The URL of the node; it is the same after a restart.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its port, which is in its node name too.
+    /// The port, which is also part of the node's name.
     #[must_use]
     pub fn port(&self) -> &str {
         let port = self.url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next());
         port.unwrap_or_default()
     }
 
-    /// Stops it as an operator would.
+    /// Stops the node as an operator would.
     ///
     /// # Errors
-    /// When it does not stop.
+    /// When the node does not stop.
     pub fn stop(&self) -> Result<()> {
         run_script("rabbitmq-stop", &self.dir, &[]).map(drop)
     }
 
-    /// Ends it with `kill -9`.
+    /// Ends the node with `kill -9`.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When the node does not end.
     pub fn kill(&self) -> Result<()> {
         run_script("rabbitmq-kill", &self.dir, &[]).map(drop)
     }
 
-    /// Starts it again with what it had on disk.
+    /// Starts the node again with its data on disk.
     ///
     /// # Errors
-    /// When it does not come up within 90 s.
+    /// When the node does not come up within 90 s.
     pub fn start_again(&self) -> Result<()> {
         run_script("rabbitmq-start", &self.dir, &[]).map(drop)
     }
 
-    /// Stops its clock (SIGSTOP): it keeps its connections and answers nothing.
+    /// Freezes the node (SIGSTOP): it keeps its connections and answers nothing.
     ///
     /// # Errors
-    /// When it is not running.
+    /// When the node is not running.
     pub fn freeze(&self) -> Result<()> {
         run_script("rabbitmq-freeze", &self.dir, &[]).map(drop)
     }
 
-    /// Lets it go on.
+    /// Resumes the node.
     ///
     /// # Errors
-    /// When it is not running.
+    /// When the node is not running.
     pub fn thaw(&self) -> Result<()> {
         run_script("rabbitmq-thaw", &self.dir, &[]).map(drop)
     }
@@ -136,7 +136,7 @@ impl RabbitMqServer {
         self.ctl(&["close_all_connections", "a test wants it"]).map(drop)
     }
 
-    /// Runs `rabbitmqctl` with `arguments` and returns what it printed.
+    /// Runs `rabbitmqctl` with `arguments` and returns its output.
     ///
     /// # Errors
     /// When the command fails.
@@ -144,7 +144,7 @@ impl RabbitMqServer {
         run_script("rabbitmqctl", &self.dir, arguments)
     }
 
-    /// Sets off (or clears) the memory alarm: the node then stops reading from whoever publishes.
+    /// Sets or clears the memory alarm. While it is set, the node does not read from publishers.
     ///
     /// # Errors
     /// When the node is not running.
@@ -162,7 +162,7 @@ impl Drop for RabbitMqServer {
     }
 }
 
-/// Three private nodes that are one cluster; they end, with all they hold, when dropped.
+/// Three private nodes that form a cluster. They are removed with all their data when dropped.
 #[derive(Debug)]
 pub struct RabbitMqCluster {
     nodes: Vec<RabbitMqServer>,
@@ -191,7 +191,7 @@ impl RabbitMqCluster {
         &self.nodes
     }
 
-    /// The nodes' addresses.
+    /// The URLs of the nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url.clone()).collect()

@@ -1,4 +1,4 @@
-//! A Redis of one test's own, with an append-only file, to be broken as the test likes.
+//! A Redis with an append-only file for a single test, which may break it.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use tempfile::TempDir;
 
 use super::run_script;
 
-/// How long a replica may take to have all that its master has.
+/// The longest wait until a replica has all of its master's data.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A private Redis; it ends, with all it holds, when dropped.
+/// A private Redis. It is removed with all its data when dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     dir: TempDir,
@@ -28,51 +28,51 @@ impl RedisServer {
         Ok(Self { dir, url })
     }
 
-    /// Where to reach it, also after a restart.
+    /// The URL of the server; it is the same after a restart.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops it as an operator would.
+    /// Stops the server as an operator would.
     ///
     /// # Errors
-    /// When it does not stop.
+    /// When the server does not stop.
     pub fn stop(&self) -> Result<()> {
         run_script("redis-stop", self.dir.path(), &[]).map(drop)
     }
 
-    /// Ends it with `kill -9`.
+    /// Ends the server with `kill -9`.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When the server does not end.
     pub fn kill(&self) -> Result<()> {
         run_script("redis-kill", self.dir.path(), &[]).map(drop)
     }
 
-    /// Starts it again from its append-only file.
+    /// Starts the server again from its append-only file.
     ///
     /// # Errors
-    /// When it does not come up within 10 s.
+    /// When the server does not come up within 10 s.
     pub fn start_again(&self) -> Result<()> {
         run_script("redis-start", self.dir.path(), &[]).map(drop)
     }
 
-    /// Makes it a replica of `master`; returns once it has all that `master` has.
+    /// Makes the server a replica of `master`. Returns once it has all of `master`'s data.
     ///
     /// # Errors
-    /// When one of the two does not answer, or it takes more than 10 s.
+    /// When one of the two does not answer, or the copy takes more than 10 s.
     pub fn follow(&self, master: &Self) -> Result<()> {
         let (host, port) = master.address()?;
         self.command(&["REPLICAOF", host, port])?;
         self.catch_up(master)
     }
 
-    /// Promotes `replica`, which has followed this one so far, and makes this one its replica. Nothing is lost on the way,
-    /// and connections to this one stay open: whoever writes on one of them is told READONLY.
+    /// Promotes `replica`, which has followed this server so far, and makes this server its replica. No data is lost,
+    /// and connections to this server stay open: a write on one of them gets READONLY.
     ///
     /// # Errors
-    /// When one of the two does not answer, or it takes more than 10 s.
+    /// When one of the two does not answer, or the change takes more than 10 s.
     pub fn give_way_to(&self, replica: &Self) -> Result<()> {
         self.command(&["CLIENT", "PAUSE", "10000", "WRITE"])?;
         replica.catch_up(self)?;
@@ -95,7 +95,7 @@ impl RedisServer {
         }
     }
 
-    /// What `INFO replication` says about `name`.
+    /// The value of `name` in `INFO replication`.
     fn fact(&self, name: &str) -> Result<Option<String>> {
         let info: String = redis::from_redis_value(self.command(&["INFO", "replication"])?)?;
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -110,7 +110,7 @@ impl RedisServer {
     /// Runs one command, as `redis-cli` would, and returns the reply.
     ///
     /// # Errors
-    /// When it is refused or the server is away.
+    /// When the command is refused or the server is away.
     pub fn command(&self, words: &[&str]) -> Result<redis::Value> {
         let mut connection = redis::Client::open(self.url.as_str())?.get_connection()?;
         let mut command = redis::Cmd::new();

@@ -1,4 +1,4 @@
-//! A wire between a client and a server, which a test cuts.
+//! A wire between a client and a server, which a test can cut.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A loopback address from which everything goes on to a server.
+/// A loopback address that forwards all bytes to a server.
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
@@ -19,7 +19,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A wire to the server at `url`, as [`super::RabbitMqServer::url`] or [`super::RedisServer::url`] has it.
+    /// A wire to the server at `url`, which [`super::RabbitMqServer::url`] or [`super::RedisServer::url`] returns.
     ///
     /// # Errors
     /// When the URL has no address, or no port is free.
@@ -38,7 +38,7 @@ impl Wire {
         authority(url).map_or_else(String::new, |server| url.replacen(server, &self.address.to_string(), 1))
     }
 
-    /// From now on new connections go to the server at `url`; those that are open stay where they are.
+    /// Leads new connections to the server at `url`. Open connections stay as they are.
     ///
     /// # Panics
     /// When the URL has no address.
@@ -46,7 +46,7 @@ impl Wire {
         self.server.send_replace(authority(url).expect("the url names an address").to_owned());
     }
 
-    /// Ends every connection that goes through it, at whatever byte it is, and lets new ones through.
+    /// Cuts every open connection, at whatever byte it is. New connections go through.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -63,7 +63,7 @@ async fn forward(listener: TcpListener, server: watch::Receiver<String>, cuts: w
         tokio::spawn(async move {
             let Ok(mut far) = TcpStream::connect(server).await else { return };
             tokio::select! {
-                // What is left unread makes the kernel reset the connection.
+                // The unread bytes make the kernel reset the connection.
                 _ = cut.changed() => {}
                 _ = copy_bidirectional(&mut near, &mut far) => {}
             }

@@ -1,4 +1,4 @@
-//! Faults on demand: the caller sees what was ordered, and the record says what was really accepted.
+//! Faults on demand: the caller sees the ordered fault, and the record shows what was really accepted.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A webhook of ours that keeps what it gets and answers what it is told to.
+//! A webhook of ours that records its requests and gives prepared answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 
-/// A request that the webhook got.
+/// A request to the webhook.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) method: String,

@@ -1,4 +1,4 @@
-//! Rules of every file: it opens with its purpose, is short, has a name that says something, and holds no path of a
+//! The rules for every file: it opens with its purpose, is short, has a meaningful name, and contains no path of a
 //! machine.
 
 use super::{File, assert_none, repository};
@@ -8,9 +8,9 @@ fn unopened(files: &[File]) -> Vec<String> {
     silent.map(|file| format!("{} does not open with `//!` lines that say what it is for", file.path)).collect()
 }
 
-/// No file has more code than this.
+/// The most lines of a file, above its tests.
 const MOST_LINES: usize = 400;
-/// Half of all files have at most this much.
+/// The most lines of the median file, above its tests.
 const MEDIAN_LINES: usize = 120;
 
 fn oversized(files: &[File]) -> Vec<String> {
@@ -37,7 +37,7 @@ fn catch_alls(files: &[File]) -> Vec<String> {
 }
 
 fn machine_paths(files: &[File]) -> Vec<String> {
-    // In two halves, so that this file does not hold them.
+    // The paths are split in two, so that this file does not contain them.
     let places = [["/wor", "k/"], ["/tmp/", "wt/"], ["/tmp/", "brief"], ["/ho", "me/"], ["/Use", "rs/"]]
         .map(|halves| halves.concat());
     let mut found = Vec::new();
@@ -50,7 +50,7 @@ fn machine_paths(files: &[File]) -> Vec<String> {
     found
 }
 
-/// Whether `line` holds the absolute path `place`, and not a longer relative one that ends so.
+/// Whether `line` contains the absolute path `place`. A longer relative path with the same end does not count.
 fn holds_path(line: &str, place: &str) -> bool {
     let is_start =
         |at: usize| !line.get(..at).unwrap_or_default().ends_with(|c: char| c.is_alphanumeric() || "-_.}".contains(c));

@@ -1,5 +1,5 @@
-//! The walls of the house, as tests: which crate may depend on which, how long a file may be, and that the documents and
-//! the code agree. Each rule says why it stands; each is shown to fail on a planted violation.
+//! The rules of the repository, as tests: the allowed dependencies between crates, the length of files, and the
+//! agreement between documents and code. Each rule says why it exists, and is shown to fail on a planted violation.
 #![allow(clippy::expect_used, reason = "a test may fail loudly, its helpers too")]
 
 mod documents;
@@ -24,7 +24,7 @@ impl File {
         Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
     }
 
-    /// Tests may name what they please.
+    /// Tests may name anything.
     pub(crate) fn is_test(&self) -> bool {
         self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
@@ -44,7 +44,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every text file that git tracks or would track.
+/// Every text file that git tracks, or would track.
 pub(crate) fn repository() -> Vec<File> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])

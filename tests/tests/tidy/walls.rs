@@ -1,4 +1,4 @@
-//! Which crate may depend on which, as `cargo metadata` tells it.
+//! The allowed dependencies between crates, checked against `cargo metadata`.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{assert_none, root};
 
-/// A dependency that a manifest names.
+/// A dependency in a manifest.
 #[derive(Debug, Clone)]
 struct Edge {
     from: String,
@@ -55,7 +55,8 @@ const WALLS: [Wall; 6] = [
     },
 ];
 
-/// Only these crates may ask for this feature: what it adds would otherwise be within reach of all that depend on them.
+/// Only these crates may enable this feature, because its additions would otherwise be in reach of all crates that
+/// depend on them.
 struct FeatureWall {
     of: &'static str,
     feature: &'static str,
@@ -76,7 +77,7 @@ const FEATURE_WALLS: [FeatureWall; 3] = [
 
 const ADAPTERS: &str = "services depend on ports; only `ports` opens adapters";
 
-/// What each crate of the house may depend on, ground up: on those before it, so there is no circle.
+/// The crates of `common/`, from the ground up. Each may depend only on the crates before it, so there is no circle.
 const COMMON: [&str; 11] = [
     "message",
     "secret",
@@ -91,7 +92,7 @@ const COMMON: [&str; 11] = [
     "ports",
 ];
 
-/// What no service may depend on: each does one thing, and is handed its ports.
+/// The crates that no service may depend on. Each service does one thing, and gets its ports from outside.
 const SERVICES: [(&str, &[&str]); 3] = [
     ("ingress", &["store", "embedded", "ports", "operations", "worker", "sender"]),
     ("worker", &["embedded", "ports", "operations", "ingress", "sender"]),
@@ -144,7 +145,7 @@ fn breaches(edges: &[Edge]) -> Vec<String> {
     walls.chain(features).chain(services).chain(edges().filter_map(upward)).collect()
 }
 
-/// What is wrong with an edge out of a crate of `common/`.
+/// The problem with a dependency of a crate in `common/`, if there is one.
 fn upward(edge: &Edge) -> Option<String> {
     let level = |name: &str| COMMON.iter().position(|known| *known == name);
     let from = level(&edge.from)?;

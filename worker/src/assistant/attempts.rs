@@ -1,4 +1,4 @@
-//! What was tried in a turn and failed, so that a dead letter keeps every attempt and not only the last.
+//! The failed calls of a turn, so that a dead letter keeps every attempt and not only the last.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// None yet.
+    /// Starts without any attempt.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, failed: Mutex::default() }
@@ -27,7 +27,7 @@ impl Attempts {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
     }
 
-    /// All of them, oldest first; `last` if there was none, so that a failed turn never looks untried.
+    /// Returns all of them, oldest first; `last` if there was none, so that a failed turn never looks untried.
     #[must_use]
     pub fn into_failed(self, last: &Failure) -> Vec<Attempt> {
         if self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {

@@ -20,7 +20,7 @@ pub use item::{Choice, ChoiceList, Item};
 /// Answers customers.
 #[async_trait]
 pub trait Assistant: Send + Sync + fmt::Debug {
-    /// Answers one turn, after whatever retries and backups its settings allow.
+    /// Answers one turn, with the retries and backups that its settings allow.
     ///
     /// # Errors
     /// The last failure; every failed call is also in [`Turn::attempts`].
@@ -30,7 +30,7 @@ pub trait Assistant: Send + Sync + fmt::Debug {
 /// The assistant that `settings` describe.
 ///
 /// # Errors
-/// When they cannot be used: a dialogue file with problems, a URL that is none.
+/// When they cannot be used: a dialogue file with problems, an invalid URL.
 pub fn open(settings: &AssistantSettings) -> Result<Arc<dyn Assistant>, Failure> {
     Ok(match settings {
         AssistantSettings::Watsonx(settings) => Arc::new(watsonx::Watsonx::new(settings)?),

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// No answer becomes more texts than this: nobody reads on.
+/// How many texts an answer becomes at most: a customer does not read more.
 pub(super) const MAX_PARTS: usize = 100;
 
 /// How many characters beyond the last possible cut are looked at: more than a URL's scheme has, and than stand between

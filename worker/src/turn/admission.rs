@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Reason;
+use broker::{Reason, ReasonName};
 use integration::{Integration, Options};
 use message::{Conversation, Envelope};
 use work::{Decision, Outcome, RefusalRule};
@@ -12,7 +12,7 @@ use super::TurnHandler;
 use crate::assistant::Assistant;
 
 impl TurnHandler {
-    /// Who is to answer `envelope`, or the decision not to.
+    /// The integration and the assistant that answer `envelope`, or the decision not to answer it.
     pub(super) fn admit(
         &self,
         envelope: &Envelope,
@@ -21,7 +21,7 @@ impl TurnHandler {
         let id = &envelope.integration;
         let (Some(integration), Some(assistant)) = (self.integrations.get(id), self.assistants.get(id)) else {
             let detail = format!("no integration is named {id}");
-            return Err(Decision::dead_letter(Reason::new("unknown_integration", detail)));
+            return Err(Decision::dead_letter(Reason::new(ReasonName::UnknownIntegration, detail)));
         };
         let options = &integration.options;
         if let Some(reason) = expired(self.clock.age(envelope.age_counts_from()), options) {
@@ -53,7 +53,8 @@ fn refusal(envelope: &Envelope, integration: &Integration, has_session: bool) ->
 fn expired(age: Duration, options: &Options) -> Option<Reason> {
     let age_s = age.as_secs_f64();
     let max_s = options.reply_max_age.as_secs_f64();
-    (age_s > max_s).then(|| Reason::new("expired", format!("{age_s:.0} s old, the integration allows {max_s:.0} s")))
+    (age_s > max_s)
+        .then(|| Reason::new(ReasonName::Expired, format!("{age_s:.0} s old, the integration allows {max_s:.0} s")))
 }
 
 /// Numbers without a country, such as short codes, are allowed only where all countries are.

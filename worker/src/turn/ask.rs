@@ -1,11 +1,11 @@
-//! Asks the assistant and turns what comes of it into a ledger entry and the session that follows.
+//! Asks the assistant and turns the result into a ledger entry and the session that follows.
 
 use std::time::Instant;
 
 use integration::Integration;
 use message::failure::Failure;
 use message::{Envelope, Inbound};
-use store::{Expect, Halt, Key, Record, Write};
+use store::{Expect, Interrupted, Key, Record, Write};
 
 use super::ledger::{Cause, Entry, Unanswered};
 use super::{TurnHandler, burst};
@@ -13,7 +13,7 @@ use crate::assistant::{Answer, Assistant, Attempts, Input, Item, Turn};
 use crate::render::{OpenList, render};
 use crate::session::Session;
 
-/// A turn that was taken and is not yet written down.
+/// A turn that was taken and is not yet in the store.
 pub(super) struct Taken {
     /// What the ledger will say.
     pub(super) entry: Entry,
@@ -39,7 +39,7 @@ impl TurnHandler {
         integration: &Integration,
         assistant: &dyn Assistant,
         running: Option<Session>,
-    ) -> Result<Taken, Halt> {
+    ) -> Result<Taken, Interrupted> {
         let user_id = self.identity.user_id(&envelope.conversation.customer).await?;
         let session = running.unwrap_or_else(|| Session::opened_by(envelope, self.clock.now()));
         let (text, media) = burst::said(inbound);

@@ -1,5 +1,5 @@
 //! A burst: texts that arrived close together and are answered as one. Each keeps a ledger entry of its own, because
-//! after a crash they may be handed out again one by one, or together with later texts.
+//! after a crash they may be redelivered one by one, or together with later texts.
 
 use broker::{Destination, Outgoing, Stage};
 use message::{Body, Envelope, Inbound, Joined, MessageId, MessageText};
@@ -8,7 +8,7 @@ use work::{Decision, Settlement};
 
 use super::ledger::Entry;
 
-/// Where the entries of the texts that joined `envelope` are kept, in order.
+/// The keys of the entries of the texts that joined `envelope`, in order.
 pub(super) fn keys(envelope: &Envelope) -> Vec<Key> {
     joined(envelope).map(|id| Entry::key_of(envelope, id)).collect()
 }
@@ -28,7 +28,7 @@ pub(super) struct Divided {
     pub(super) turn: Envelope,
     /// The records of the texts that joined the turn.
     pub(super) records: Vec<Option<Record>>,
-    /// The others: each was taken in other company, or comes after a turn that is done.
+    /// The other texts: each was taken together with others, or comes after a turn that is done.
     pub(super) rest: Option<Envelope>,
 }
 

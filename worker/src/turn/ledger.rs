@@ -1,11 +1,11 @@
-//! The turn ledger: what came of each turn, parts included, so that a turn handed out again is not taken again but its
-//! parts are published again, under the same ids.
+//! The turn ledger: the result of each turn, parts included. A redelivered turn is not taken again; its parts are
+//! published again, under the same ids.
 //!
-//! A turn that failed is settled until a person replays it: the entry says how often it had been replayed when it failed,
-//! and an envelope that was replayed more often is asked again; the failure message then keeps its own id. A turn that
-//! was answered is settled for ever, however often it is replayed.
+//! A turn that failed is settled until a person replays it: the entry says how often it had been replayed when it
+//! failed, and an envelope that was replayed more often is asked again; the failure message then keeps its own id. A
+//! turn that was answered stays settled, however often it is replayed.
 
-use broker::{Destination, Outgoing, Reason, Stage};
+use broker::{Destination, Outgoing, Reason, ReasonName, Stage};
 use message::failure::{Failure, FailureKind};
 use message::{Attempt, Body, Envelope, MessageId, MessageText, Part};
 use serde::{Deserialize, Serialize};
@@ -15,14 +15,14 @@ use work::{Decision, Outcome};
 /// The newest schema of an entry.
 const SCHEMA: u16 = 1;
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     schema: u16,
     texts: Vec<MessageText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unanswered: Option<Unanswered>,
-    /// The text whose entry says what came of this one too, if both were taken as one turn.
+    /// The text whose entry holds the result of this one too, if both were taken as one turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     with: Option<MessageId>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Unanswered {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cause {
-    /// It is beyond reach: replay when it is back.
+    /// It cannot be reached: replay when it is back.
     Unreachable,
     /// Its settings are wrong: mend them, then replay.
     Misconfigured,
@@ -63,11 +63,11 @@ impl Cause {
         }
     }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> ReasonName {
         match self {
-            Self::Unreachable => "assistant_unreachable",
-            Self::Misconfigured => "assistant_misconfigured",
-            Self::Refused => "assistant_refused",
+            Self::Unreachable => ReasonName::AssistantUnreachable,
+            Self::Misconfigured => ReasonName::AssistantMisconfigured,
+            Self::Refused => ReasonName::AssistantRefused,
         }
     }
 }
@@ -93,12 +93,12 @@ impl Entry {
         self.with == Some(first)
     }
 
-    /// Where the entry of the turn in `envelope` is kept.
+    /// The key of the entry of the turn in `envelope`.
     pub(super) fn key(envelope: &Envelope) -> Key {
         Self::key_of(envelope, envelope.id)
     }
 
-    /// Where the entry of the text `id` of the same conversation is kept.
+    /// The key of the entry of the text `id` of the same conversation.
     pub(super) fn key_of(envelope: &Envelope, id: MessageId) -> Key {
         Key::new(envelope.key().to_hex(), format!("turn/{id}"))
     }
@@ -117,12 +117,13 @@ impl Entry {
         Write::put(key, expect, serde_json::to_vec(self).unwrap_or_default(), LEDGERS_REMEMBER)
     }
 
-    /// Whether nothing remains to be asked: the turn was answered, or it failed and nobody has replayed it since.
+    /// Whether the assistant need not be asked: the turn was answered, or it failed and was not replayed since.
     pub(super) fn settles(&self, envelope: &Envelope) -> bool {
         self.unanswered.as_ref().is_none_or(|why| envelope.times_replayed() <= why.times_replayed)
     }
 
-    /// Publish the parts; then the turn is done with `outcome`, or dead if nobody answered it.
+    /// The decision to publish the parts; then the turn is done with `outcome`, or a dead letter if the assistant did
+    /// not answer.
     pub(super) fn decision(&self, envelope: &mut Envelope, outcome: Outcome) -> Decision {
         let parts = self.parts(envelope);
         let Some(why) = &self.unanswered else { return Decision::done(outcome).publishing(parts) };
@@ -159,7 +160,7 @@ mod tests {
         let answered = entry!("turn_answered");
         assert_eq!(answered.texts.iter().map(MessageText::expose).collect::<Vec<_>>(), ["one", "two"]);
         let why = entry!("turn_unanswered").unanswered.unwrap();
-        assert_eq!((why.cause.name(), why.detail.as_str()), ("assistant_unreachable", "no connection"));
+        assert_eq!((why.cause.name(), why.detail.as_str()), (ReasonName::AssistantUnreachable, "no connection"));
         assert_eq!((why.attempts.len(), why.times_replayed), (1, 0));
         assert!(entry!("turn_with").is_with(MessageId::parse("0191f3a0-0000-5000-8000-000000000007").unwrap()));
     }

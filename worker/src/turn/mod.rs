@@ -1,5 +1,6 @@
 //! Takes a turn: ledger, admission, session, assistant, parts; then session and ledger change in one commit, and only
-//! then may anything leave. Another worker may take the same turn at the same time: the commit says who was first.
+//! then may anything leave. Another worker may take the same turn at the same time: the commit decides which of them
+//! was first.
 
 mod admission;
 mod ask;
@@ -13,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::Reason;
+use broker::{Reason, ReasonName};
 use integration::Integrations;
 use message::clock::Clock;
 use message::failpoint::{Step, reach};
 use message::retry::RetryPolicy;
 use message::{Body, Envelope, IntegrationId};
-use store::{Expect, Halt, PatientStore, Record, Written};
-use work::{Decision, Handler, Outcome, Settlement};
+use store::{CommitOutcome, Expect, Interrupted, Record, RetryingStore};
+use work::{Decision, Handler, Outcome};
 
 use self::burst::Divided;
 use self::ledger::Entry;
@@ -30,14 +31,14 @@ use crate::session::Session;
 
 /// Takes turns.
 pub(crate) struct TurnHandler {
-    /// Who answers which numbers.
+    /// The integrations: which assistant answers which numbers.
     pub(crate) integrations: Integrations,
     /// The assistant of each integration.
     pub(crate) assistants: BTreeMap<IntegrationId, Arc<dyn Assistant>>,
     /// Names customers.
     pub(crate) identity: Identity,
     /// Sessions and ledgers.
-    pub(crate) store: PatientStore,
+    pub(crate) store: RetryingStore,
     /// The time.
     pub(crate) clock: Clock,
     /// How long an assistant may take for a turn.
@@ -48,7 +49,7 @@ pub(crate) struct TurnHandler {
 impl Handler for TurnHandler {
     async fn handle(&self, envelope: &mut Envelope) -> Decision {
         let decision = self.take(envelope).await.unwrap_or_else(Decision::from);
-        metrics::counter!("switchboard_turns_total", "outcome" => outcome(&decision.settlement)).increment(1);
+        metrics::counter!("switchboard_turns_total", "outcome" => decision.settlement.as_str()).increment(1);
         decision
     }
 
@@ -58,9 +59,10 @@ impl Handler for TurnHandler {
 }
 
 impl TurnHandler {
-    /// Takes the texts in `envelope` as one turn. Should they have been handed out before, in other company, those that
-    /// were taken are settled as they were, one after the other, because their parts may not have left yet.
-    async fn take(&self, envelope: &mut Envelope) -> Result<Decision, Halt> {
+    /// Takes the texts in `envelope` as one turn. If they were delivered before, together with other texts, those that
+    /// were taken are settled as they were then, one after the other, because their parts may not have been published
+    /// yet.
+    async fn take(&self, envelope: &mut Envelope) -> Result<Decision, Interrupted> {
         let mut earlier = Vec::new();
         loop {
             let Taking { mut decision, rest } = self.take_first(envelope).await?;
@@ -74,7 +76,7 @@ impl TurnHandler {
     }
 
     /// Takes the first of the texts, with those that make one turn with it, and leaves these in `envelope`.
-    async fn take_first(&self, envelope: &mut Envelope) -> Result<Taking, Halt> {
+    async fn take_first(&self, envelope: &mut Envelope) -> Result<Taking, Interrupted> {
         let mut was_ours = false;
         let mut backoff = RetryPolicy::NEAR.start();
         loop {
@@ -92,13 +94,13 @@ impl TurnHandler {
                 *envelope = turn;
                 return Ok(Taking { decision, rest });
             }
-            // Here and not parked at the broker, or the conversation's later texts would overtake this one.
+            // Waits here and is not parked at the broker: there the conversation's later texts would overtake this one.
             tracing::info!(message.id = %envelope.id, "another worker changed the conversation, taking the turn again");
             self.store.pause(backoff.next_delay(None)).await?;
         }
     }
 
-    async fn look_up(&self, envelope: &Envelope) -> Result<Found, Halt> {
+    async fn look_up(&self, envelope: &Envelope) -> Result<Found, Interrupted> {
         let mut keys = vec![Entry::key(envelope), Session::key(envelope)];
         keys.extend(burst::keys(envelope));
         let mut records = self.store.get_all(&keys).await?.into_iter();
@@ -106,7 +108,7 @@ impl TurnHandler {
         Ok(Found { ledger, session, joined: records.collect() })
     }
 
-    async fn try_turn(&self, envelope: &mut Envelope, found: &Found) -> Result<Tried, Halt> {
+    async fn try_turn(&self, envelope: &mut Envelope, found: &Found) -> Result<Tried, Interrupted> {
         let inbound = match envelope.body.clone() {
             Body::Inbound(inbound) => inbound,
             other => return Ok(Tried::Decided(Decision::dead_letter(not_a_text(other)))),
@@ -124,18 +126,18 @@ impl TurnHandler {
         let written = self.store.commit(&writes).await?;
         reach(Step::Recorded);
         Ok(match written {
-            Written::Applied => Tried::Decided(taken.entry.decision(envelope, Outcome::Answered)),
-            Written::Unsure => Tried::Unsure,
-            Written::Conflict => Tried::Conflict,
+            CommitOutcome::Applied => Tried::Decided(taken.entry.decision(envelope, Outcome::Answered)),
+            CommitOutcome::Unsure => Tried::Unsure,
+            CommitOutcome::Conflict => Tried::Conflict,
         })
     }
 }
 
-/// Why a message that is no text from a customer is set aside.
+/// The reason of the dead letter that a message becomes that is no text from a customer.
 fn not_a_text(body: Body) -> Reason {
     match body {
-        Body::Unread(unread) => Reason::new("unreadable", unread.why),
-        _ => Reason::new("misrouted", "not a text from a customer"),
+        Body::Unread(unread) => Reason::new(ReasonName::Unreadable, unread.why),
+        _ => Reason::new(ReasonName::Misrouted, "not a text from a customer"),
     }
 }
 
@@ -152,7 +154,7 @@ struct Found {
     joined: Vec<Option<Record>>,
 }
 
-/// What came of a try.
+/// The result of a try.
 enum Tried {
     Decided(Decision),
     Unsure,
@@ -160,7 +162,7 @@ enum Tried {
 }
 
 impl Tried {
-    /// The decision, if there is one; otherwise notes in `was_ours` whether what others may find is our own doing.
+    /// The decision, if there is one. An unsure commit sets `was_ours`: the entry that is found next may be our own.
     fn settled(self, was_ours: &mut bool) -> Option<Decision> {
         match self {
             Self::Decided(decision) => Some(decision),
@@ -170,14 +172,5 @@ impl Tried {
             }
             Self::Conflict => None,
         }
-    }
-}
-
-fn outcome(settlement: &Settlement) -> &'static str {
-    match settlement {
-        Settlement::Done(outcome) => outcome.as_str(),
-        Settlement::Rest(_) | Settlement::RetryAfter(_) => "retried",
-        Settlement::DeadLetter(_) => "dead_lettered",
-        Settlement::GiveBack => "given_back",
     }
 }

@@ -1,4 +1,4 @@
-//! How long the texts of ten minutes take, once worker and sender are started, until the last has been answered.
+//! The time to answer a backlog of ten minutes, from the start of worker and sender until the last answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use crate::role::Installation;
 use crate::sheet::Sheet;
 use crate::tally::Tally;
 
-/// What came in ten minutes, at 50 texts a second.
+/// The texts of ten minutes at 50 texts a second.
 const TEXTS: u32 = 30_000;
-/// How long it may take.
+/// The longest wait for the backlog to drain.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// How many texts the floor has on their way at a time.
+/// The number of texts that the floor has on their way at a time.
 const IN_FLIGHT: u32 = 1024;
 
-/// Measures it.
+/// Measures the drain.
 pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     let (installation, prefix) = plan.on_servers()?;
     installation.declare().await?;
@@ -66,7 +66,7 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
     Ok(())
 }
 
-/// Seconds from the start of worker and sender until everything has come through.
+/// Seconds from the start of worker and sender until all texts have come through.
 async fn drain(installation: &Installation, texts: &mut Backlog, tally: &Tally) -> anyhow::Result<f64> {
     texts.add(u64::from(TEXTS)).await?;
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Scenario `recovery`: how soon texts move again after RabbitMQ was restarted, and how long a backlog takes to drain.
+//! Scenario `recovery`: the time until texts move again after a restart of RabbitMQ, and the time to drain a backlog.
 
 mod drain;
 mod restart;
@@ -6,7 +6,7 @@ mod restart;
 use super::Plan;
 use crate::sheet::Sheet;
 
-/// Measures it.
+/// Measures the scenario.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("recovery");
     restart::measure(plan, &mut sheet).await?;

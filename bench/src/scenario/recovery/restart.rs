@@ -1,6 +1,6 @@
-//! From the moment that a restarted RabbitMQ lets clients in to the first provider call for a text that came while it was
-//! away. Such a text goes the whole way: ingress's spool, the inbound queue, the worker, the outbound queue, the sender.
-//! Nobody restarts a role, and texts come all the time.
+//! The time from when a restarted RabbitMQ accepts clients to the first provider call for a text that came during the
+//! outage. Such a text goes the whole way: ingress's spool, the inbound queue, the worker, the outbound queue, the
+//! sender. No role is restarted, and texts arrive all the time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use crate::sheet::Sheet;
 use crate::tally::Tally;
 use crate::traffic::Traffic;
 
-/// Texts a second. All customers differ, as long as there are less than [`crate::load::webhook::CONVERSATIONS`].
+/// Texts a second. All customers differ, as long as there are fewer texts than [`crate::load::webhook::CONVERSATIONS`].
 const ARRIVING_PER_S: f64 = 25.0;
-/// How many texts must have come through before RabbitMQ goes away.
+/// The number of texts that must come through before RabbitMQ is stopped.
 const BEFORE: u64 = 25;
-/// How long the first text, and all of them, may take after it is back.
+/// The longest wait for the first text, and for all texts, after RabbitMQ is back.
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// How RabbitMQ ends.
+/// The way in which RabbitMQ ends.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Stopped,
@@ -42,7 +42,7 @@ impl End {
     }
 }
 
-/// Measures it.
+/// Measures the restarts.
 pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     let broker = Arc::new(tokio::task::block_in_place(|| RabbitMqServer::start_release(plan.release))?);
     let backend = Backend::Servers {
@@ -59,7 +59,7 @@ pub(super) async fn measure(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()
         roles.push(installation.start(role).await?);
     }
     let traffic = Traffic::start(&installation, ARRIVING_PER_S).await?;
-    // Both ways count for the target.
+    // Both ways of ending count for the target.
     for round in 1..=plan.rounds.div_ceil(2) {
         for end in [End::Stopped, End::Killed] {
             eprintln!("bench: recovery, {}, {round} of {}", end.name(), plan.rounds.div_ceil(2));
@@ -89,7 +89,7 @@ struct Recovery {
     starting_s: f64,
 }
 
-/// Ends RabbitMQ, starts it again, and returns once every text that came meanwhile has come through.
+/// Ends RabbitMQ and starts it again. Returns once every text that came during the outage has come through.
 async fn restart(broker: &Arc<RabbitMqServer>, end: End, tally: &Tally, traffic: &Traffic) -> anyhow::Result<Recovery> {
     tokio::task::block_in_place(|| match end {
         End::Stopped => broker.stop(),
@@ -109,7 +109,7 @@ async fn restart(broker: &Arc<RabbitMqServer>, end: End, tally: &Tally, traffic:
     Ok(Recovery { first_s, starting_s: ready.duration_since(began).as_secs_f64() })
 }
 
-/// When a client could first open a connection.
+/// The time at which a client could first open a connection.
 async fn ready(amqp_url: &str) -> anyhow::Result<Instant> {
     let until = Instant::now() + DEADLINE;
     loop {
@@ -121,7 +121,7 @@ async fn ready(amqp_url: &str) -> anyhow::Result<Instant> {
     }
 }
 
-/// When the first text from number `first` on came to the provider.
+/// The time at which the first text with number `first` or higher reached the provider.
 async fn first_of(tally: &Tally, first: u64, until: Instant) -> anyhow::Result<Instant> {
     loop {
         if let Some(came) = tally.first(|to| Webhooks::number_of(to).is_some_and(|number| number >= first)) {

@@ -1,5 +1,5 @@
-//! What a message costs, and how much memory each role needs, as the backlog grows to a million. The small backlogs lie
-//! on a RabbitMQ of their own: one that holds a million messages is slower for everybody.
+//! The cost of a message and the memory of each role, as the backlog grows to a million. The small backlogs have a
+//! RabbitMQ of their own, because one that holds a million messages is slower for all its clients.
 
 use tests::servers::RabbitMqServer;
 
@@ -19,10 +19,10 @@ const MORE: [u64; 2] = [10_000, 100_000];
 /// The large backlog.
 const MANY: u64 = 1_000_000;
 const NAMES: [&str; 2] = ["backlog 1000", "backlog 1000000"];
-/// How many texts a second come while ingress's memory is looked at.
+/// Texts a second that arrive while ingress's memory is measured.
 const ARRIVING_PER_S: f64 = 500.0;
 
-/// Measures it.
+/// Measures the backlogs.
 pub(super) async fn measure(
     plan: &Plan,
     rabbitmq: &RabbitMqServer,
@@ -49,7 +49,7 @@ pub(super) async fn measure(
     compare(sheet, plan.rounds, NAMES, [&mut few, &mut many], wanted).await
 }
 
-/// Ingress's memory while texts come and as many wait.
+/// Ingress's memory while texts arrive and each side's backlog waits.
 async fn ingress(plan: &Plan, sheet: &mut Sheet, sides: [&Side; 2]) -> anyhow::Result<()> {
     let names = NAMES.map(|with| format!("ingress's memory, {with}"));
     for _ in 0..plan.fewer_rounds() {

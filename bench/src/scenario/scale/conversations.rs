@@ -1,5 +1,5 @@
-//! What a text costs as the sessions that Redis holds grow from a thousand to a million. A thousand customers text on
-//! both sides, so that only what is stored differs.
+//! The cost of a text as the number of sessions in Redis grows from a thousand to a million. A thousand customers text
+//! on both sides, so that only the number of stored sessions differs.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use super::side::{Side, Wanted, compare};
 use crate::backlog::Mix;
 use crate::sheet::Sheet;
 
-/// How many customers text.
+/// The number of customers who text.
 const TEXTING: u64 = 1000;
-/// The sessions that there are, growing.
+/// The growing numbers of stored sessions.
 const LEVELS: [u64; 3] = [10_000, 100_000, MANY];
 const MANY: u64 = 1_000_000;
-/// How many are written at a time.
+/// The number of sessions that are written at a time.
 const AT_ONCE: usize = 512;
-/// As `session_timeout`.
+/// The lifetime of a session: the default of `session_timeout`.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// Measures it.
+/// Measures the sessions.
 pub(super) async fn measure(
     plan: &Plan,
     rabbitmq: &RabbitMqServer,
@@ -44,7 +44,7 @@ pub(super) async fn measure(
         write(redis, &many.prefix, stored..level).await?;
         many.backlog.clear().await?;
         (many.backlog.mix, stored) = (mix(level), level);
-        // The ones on the way are looked at once.
+        // The levels on the way are measured once.
         let rounds = if level == MANY { plan.fewer_rounds() } else { 1 };
         let names = ["1000 sessions", &format!("{level} sessions")];
         compare(sheet, rounds, names, [&mut *few, &mut many], Wanted::default()).await?;
@@ -56,7 +56,7 @@ pub(super) async fn measure(
 
 /// Writes the sessions of the customers `numbers`, through the port, for the installation `prefix`.
 async fn write(redis: &RedisServer, prefix: &str, numbers: Range<u64>) -> anyhow::Result<()> {
-    // This is no part of what is measured.
+    // Writing the sessions is not measured, so it need not sync.
     redis.command(&["CONFIG", "SET", "appendfsync", "no"])?;
     let store = RedisStore::new(&redis.url().into(), prefix)?;
     let writing = stream::iter(numbers).map(|number| {
@@ -72,7 +72,7 @@ async fn write(redis: &RedisServer, prefix: &str, numbers: Range<u64>) -> anyhow
     Ok(())
 }
 
-/// The record of a session, as a worker writes it after a turn.
+/// A session's record, as a worker writes it after a turn.
 fn session(number: u64) -> anyhow::Result<Write> {
     let (integration, conversation) = Mix::STRANGERS.conversation(number)?;
     let name = format!("0191f3a0-0000-5000-8000-{number:012x}");

@@ -1,4 +1,4 @@
-//! What a text costs with one integration and with a thousand.
+//! The cost of a text with one integration and with a thousand.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,10 @@ use crate::load::webhook::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::role::Installation;
 use crate::sheet::Sheet;
 
-/// How many.
+/// The large number of integrations.
 const MANY: u64 = 1000;
 
-/// Measures it.
+/// Measures the integrations.
 pub(super) async fn measure(
     plan: &Plan,
     rabbitmq: &RabbitMqServer,
@@ -29,7 +29,7 @@ pub(super) async fn measure(
     compare(sheet, plan.fewer_rounds(), names, [few, &mut many], Wanted::default()).await
 }
 
-/// Adds the others to the configuration.
+/// Adds the other integrations to the configuration.
 fn configure(installation: &Installation) -> anyhow::Result<()> {
     let mut blocks = String::new();
     for number in 1..MANY {

@@ -1,4 +1,4 @@
-//! One side of a comparison: an installation of which one role works, with something to work on.
+//! One side of a comparison: an installation that runs one role, and a backlog for that role.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,33 +16,34 @@ use crate::sheet::Sheet;
 use crate::sink::Sink;
 use crate::tally::Tally;
 
-/// How many messages are looked at.
+/// The number of messages that are measured.
 const COUNTED: u64 = 5000;
-/// How many before them are not: more than a worker holds (16 partitions, 32 of each). What the sample before gave back
-/// comes again, as suspects that cost two writes more, and with a short backlog it is less.
+/// The number of messages before them that are not measured. It is more than a worker holds (16 partitions, 32 messages
+/// of each). The messages that the sample before gave back come again as suspects, and a suspect costs two more writes.
+/// With a short backlog there are fewer of them.
 const WARM: u64 = 2500;
-/// How long the last messages of a role that stopped may take to lie where they belong.
+/// The longest wait until the counts add up after a role has stopped.
 const SETTLING: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One side.
+/// One side of a comparison.
 pub(super) struct Side {
     pub(super) installation: Installation,
-    /// With what the names of its queues and records begin.
+    /// The prefix of the queues' names and of the records' keys.
     pub(super) prefix: String,
     pub(super) backlog: Backlog,
-    /// How many messages are to remain when a sample was taken.
+    /// The number of messages that should remain after a sample.
     pub(super) behind: u64,
     role: &'static str,
     tally: Arc<Tally>,
-    /// Takes what a worker makes.
+    /// Takes the parts that a worker publishes.
     _sink: Option<Sink>,
-    /// Takes what a sender sends.
+    /// Takes the texts that a sender sends.
     _stand_in: Option<StandIn>,
 }
 
 impl Side {
-    /// A worker, with texts of `mix`.
+    /// A side with a worker and texts of `mix`.
     pub(super) async fn worker(plan: &Plan, amqp_url: &str, redis_url: &str, mix: Mix) -> anyhow::Result<Self> {
         let (installation, prefix) = installation(plan, amqp_url, redis_url)?;
         installation.declare().await?;
@@ -52,7 +53,7 @@ impl Side {
         Ok(Self { installation, prefix, backlog, behind: 0, role: "worker", tally, _sink: sink, _stand_in: None })
     }
 
-    /// A sender, with parts for a customer each.
+    /// A side with a sender and parts, each for another customer.
     pub(super) async fn sender(plan: &Plan, amqp_url: &str, redis_url: &str) -> anyhow::Result<Self> {
         let (installation, prefix) = installation(plan, amqp_url, redis_url)?;
         installation.declare().await?;
@@ -63,14 +64,14 @@ impl Side {
         Ok(Self { installation, prefix, backlog, behind: 0, role: "sender", tally, _sink: None, _stand_in: stand_in })
     }
 
-    /// Lets the role work on a sample, with [`Side::behind`] more behind it.
+    /// Runs the role on a sample, with [`Side::behind`] more messages behind it.
     ///
     /// # Errors
     /// When a message is lost, or a text reaches the provider twice.
     pub(super) async fn sample(&mut self) -> anyhow::Result<Cost> {
         let (wanted, waiting) = (self.behind + WARM + COUNTED, self.backlog.waiting().await?);
         self.backlog.add(wanted.saturating_sub(waiting)).await?;
-        // Before it starts: it may have moved some when it is found to be ready.
+        // Counted before the start, because the role may have moved some messages by the time it is ready.
         let first = self.tally.count() + WARM;
         let role = self.installation.start(self.role).await?;
         let cost = Cost::of(&role, &self.tally, first, COUNTED).await?;
@@ -79,13 +80,14 @@ impl Side {
         Ok(cost)
     }
 
-    /// Returns once every message that was ever added either waits or came through once.
+    /// Returns once every message that was ever added either waits or has come through once.
     async fn settle(&self) -> anyhow::Result<()> {
         let until = Instant::now() + SETTLING;
         loop {
             let (waiting, moved, added) = (self.backlog.waiting().await?, self.tally.count(), self.backlog.added());
             if waiting + moved == added {
-                // A part may be published again, under its name: the sender drops it. A provider call may not.
+                // A part may be published again under the same message id, because the sender drops it. A provider call
+                // may not be repeated.
                 return if self.role == "sender" { self.tally.ensure_once(moved) } else { Ok(()) };
             }
             ensure!(Instant::now() < until, "of {added} messages {waiting} wait and {moved} came through");
@@ -94,7 +96,7 @@ impl Side {
     }
 }
 
-/// An installation on these servers, under names of its own.
+/// An installation on these servers, under its own names.
 pub(super) fn installation(plan: &Plan, amqp_url: &str, redis_url: &str) -> anyhow::Result<(Installation, String)> {
     let prefix = format!("bench-{:08x}", rand::random::<u32>());
     let (amqp_url, redis_url) = (amqp_url.to_owned(), redis_url.to_owned());
@@ -102,15 +104,15 @@ pub(super) fn installation(plan: &Plan, amqp_url: &str, redis_url: &str) -> anyh
     Ok((Installation::new(&plan.binary, &backend)?, prefix))
 }
 
-/// What a comparison should come to, at most.
+/// The targets of a comparison: upper limits of the ratios.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted {
     pub(super) cost: Option<Target>,
     pub(super) memory: Option<Target>,
 }
 
-/// Samples both sides by turns, `rounds` times, and notes the ratios. `few` and `many` say what the small
-/// and the large one have.
+/// Samples both sides in turn, `rounds` times, and notes the ratios. `few` and `many` name the load of the small and of
+/// the large side.
 pub(super) async fn compare(
     sheet: &mut Sheet,
     rounds: u32,
@@ -141,7 +143,8 @@ pub(super) async fn compare(
     sheet.ratio_as(rabbitmq(&compared), &rabbitmq(&many), &rabbitmq(&few), None)
 }
 
-/// Tells of parts that were published twice. Each has the same name both times, and the sender sends it once.
+/// Adds a remark about parts that were published twice. A part has the same message id both times, and the sender sends
+/// it once.
 pub(super) fn note_repeated(sheet: &mut Sheet, tallies: &[&Tally]) {
     let repeated: u64 = tallies.iter().map(|tally| tally.repeated()).sum();
     if repeated > 0 {

@@ -1,8 +1,8 @@
-//! How many conversations are served a second while the assistant thinks 300 ms: with more workers, and with one that
-//! takes more turns at a time.
+//! The number of conversations served a second while the assistant takes 300 ms to answer: with more workers, and with
+//! one worker that takes more turns at a time.
 //!
-//! The workers' `concurrency` is so low that all eight of them need less than the machine has: what is measured is
-//! whether workers add up, not how many cores there are.
+//! The workers' `concurrency` is so low that all eight together need less CPU than the machine has. The scenario
+//! measures whether workers add up, not the number of cores.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,23 +24,23 @@ use crate::sink::Sink;
 use crate::tally::Tally;
 use crate::usage;
 
-/// How many workers.
+/// The numbers of workers that are tried.
 const WORKERS: [u32; 4] = [1, 2, 4, 8];
-/// Turns at a time in each of them.
+/// Turns at a time in each of these workers.
 const CONCURRENCY: u32 = 16;
-/// Turns at a time in one alone.
+/// Turns at a time in a single worker.
 const ALONE: [u32; 3] = [64, 256, 1024];
-/// Each partition has texts until the end, also if a worker has few of them.
+/// The least number of texts: enough that each partition has texts until the end, even if a worker has few partitions.
 const LEAST_TEXTS: u64 = 5000;
-/// How long lanes may take to be all at work.
+/// The time until all lanes are at work.
 const WARMING: Duration = Duration::from_millis(700);
-/// The part of `--seconds` that is counted.
+/// The fraction of `--seconds` that is counted.
 const COUNTING: f64 = 0.5;
-/// How long what was begun may take after the end.
+/// The longest wait for started turns after the end.
 const SETTLING: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Measures it.
+/// Measures the workers.
 pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> anyhow::Result<()> {
     if plan.rabbitmq.starts_with("3.") {
         sheet.remark(
@@ -83,7 +83,7 @@ pub(super) async fn measure(plan: &Plan, redis_url: &str, sheet: &mut Sheet) -> 
     Ok(())
 }
 
-/// What an assistant that takes its time leaves.
+/// The highest rate that is possible with an assistant that takes its time.
 #[allow(clippy::cast_precision_loss, reason = "some hundred milliseconds")]
 fn ideal_per_s(concurrency: u32) -> f64 {
     f64::from(concurrency) * 1000.0 / THINKING_MS as f64
@@ -113,8 +113,8 @@ impl<'a> Bench<'a> {
         Ok(Self { plan, installation, backlog, tally, _sink: sink, concurrency: CONCURRENCY })
     }
 
-    /// Texts that so many workers answer a second. They start while nothing waits, so that nobody has to hand anything
-    /// over.
+    /// Texts a second that `workers` workers answer. The workers start while the queues are empty, so that no messages
+    /// have to be handed over.
     async fn serve(&mut self, workers: u32, concurrency: u32, sheet: &mut Sheet) -> anyhow::Result<f64> {
         let concurrent = |number: u32| format!("[worker]\nconcurrency = {number}\n");
         self.installation.change(&concurrent(self.concurrency), &concurrent(concurrency))?;

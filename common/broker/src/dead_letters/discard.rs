@@ -1,15 +1,15 @@
-//! Discarding: the dead letters that a filter takes are gone for good.
+//! Discards the dead letters that match a filter, for good.
 
 use message::clock::Timestamp;
 use message::failure::Failure;
 
 use super::{DeadLetters, Filter, Letter};
 
-/// Discards what `filter` takes, as of `now`, `limit` at most, and counts in `discarded`, which holds after a failure
-/// too.
+/// Discards the dead letters that match `filter` as of `now`, at most `limit`, and counts them in `discarded`. The
+/// count is right after a failure too.
 ///
 /// # Errors
-/// When the broker is lost. What was counted is gone, the rest is still there.
+/// When the broker is lost. The letters counted are gone; the rest are still there.
 pub async fn discard(
     dead: &dyn DeadLetters,
     filter: &Filter,
@@ -23,7 +23,7 @@ pub async fn discard(
         && let Some(letter) = walk.next().await?
     {
         let letter = Letter::read(letter);
-        if filter.takes(&letter, now) && walk.discard(letter.place).await? {
+        if filter.takes(&letter, now) && walk.discard(letter.tag).await? {
             *discarded += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! Which dead letters a person means.
+//! Selects dead letters for an operator's command.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use message::{Address, Envelope, IntegrationId};
 use super::{Content, Letter};
 use crate::Stage;
 
-/// What a dead letter must be like; what is not given does not matter.
+/// The conditions on a dead letter, all of which must hold. An absent condition matches every letter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// The stage it came from.
@@ -29,14 +29,14 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it takes every dead letter.
+    /// Whether it matches every dead letter: no condition is set.
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether `letter` is meant, as of `now`. What cannot be told of a letter (the integration of one that nobody can
-    /// read, a time of death that the broker does not know) is never what was asked for.
+    /// Whether `letter` matches, as of `now`. A condition on an unknown property never matches: the integration of an
+    /// unreadable letter, or a time of death that the broker does not know.
     #[must_use]
     pub fn takes(&self, letter: &Letter, now: Timestamp) -> bool {
         let envelope = letter.envelope();
@@ -51,7 +51,7 @@ impl Filter {
     }
 }
 
-/// A whole name, or the beginning of one.
+/// Whether `name` is the letter's name, or the beginning of it.
 fn is_named(letter: &Letter, name: &str) -> bool {
     match (&letter.content, name.strip_prefix("sha256:")) {
         (Content::Message(envelope), None) => envelope.id.to_string().starts_with(name),
@@ -60,7 +60,7 @@ fn is_named(letter: &Letter, name: &str) -> bool {
     }
 }
 
-/// One conversation, or those that look alike.
+/// One conversation, or all that match a masked number or the beginning of a hash.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ConversationFilter {
     /// The customer's number, where a run of asterisks stands for one or more characters.
@@ -128,7 +128,7 @@ mod tests {
     use message::{Conversation, SCHEMA};
 
     use super::*;
-    use crate::dead_letters::{DeadLetter, Place};
+    use crate::dead_letters::{DeadLetter, LetterTag};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -154,8 +154,8 @@ mod tests {
     }
 
     fn read(payload: bytes::Bytes, died_at: Option<Timestamp>) -> Letter {
-        let (place, stage, reason) = (Place(1), Stage::Inbound, "expired".to_owned());
-        Letter::read(DeadLetter { place, stage, reason, detail: String::new(), died_at, headers: Vec::new(), payload })
+        let (tag, stage, reason) = (LetterTag(1), Stage::Inbound, "expired".to_owned());
+        Letter::read(DeadLetter { tag, stage, reason, detail: String::new(), died_at, headers: Vec::new(), payload })
     }
 
     fn of_conversation(text: &str) -> Filter {

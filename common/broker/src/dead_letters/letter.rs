@@ -1,30 +1,30 @@
-//! A dead letter that was read: its envelope, or what can be said of a payload that nobody can read.
+//! A decoded dead letter: its envelope, or the hash and the error of a payload that cannot be decoded.
 
 use message::clock::Timestamp;
 use message::{Body, Envelope};
 use sha2::{Digest as _, Sha256};
 
-use super::{DeadLetter, Place};
+use super::{DeadLetter, LetterTag};
 use crate::{Destination, Outgoing, Stage};
 
-/// A dead letter that was read.
+/// A dead letter, decoded where possible.
 #[derive(Debug)]
 pub struct Letter {
-    /// Where it lies.
-    pub place: Place,
+    /// Identifies it, within the walk that returned it.
+    pub tag: LetterTag,
     /// The stage it came from.
     pub stage: Stage,
-    /// Why it was set aside, in a word.
+    /// Why it was dead-lettered: the reason's name.
     pub reason: String,
-    /// The same in a sentence; may be empty.
+    /// The reason in a sentence; may be empty.
     pub detail: String,
-    /// When it was set aside, where the broker knows.
+    /// When it was dead-lettered; `None` where the broker does not know.
     pub died_at: Option<Timestamp>,
     /// The headers it travelled with.
     pub headers: Vec<(String, String)>,
-    /// How many bytes its payload has.
+    /// The payload's size in bytes.
     pub size_bytes: usize,
-    /// The message.
+    /// The decoded payload, or why it cannot be decoded.
     pub content: Content,
 }
 
@@ -33,32 +33,32 @@ pub struct Letter {
 pub enum Content {
     /// A message.
     Message(Box<Envelope>),
-    /// Something that this release cannot read.
+    /// A payload that this release cannot decode.
     Unreadable {
         /// The SHA-256 of the payload, in 64 hexadecimal digits.
         sha256: String,
-        /// Why it cannot.
+        /// The decoding error.
         why: String,
     },
 }
 
-/// Where a letter stands among those to be replayed: conversations keep their order of acceptance, the parts of a turn
-/// theirs, and where that does not tell, who died first goes first.
-pub(super) type Rank = (Timestamp, u16, Option<Timestamp>, Place);
+/// The order of a replay: by time of acceptance, then by the part's index within its turn, then by time of death. So
+/// each conversation, and the parts of each turn, keep their order.
+pub(super) type Rank = (Timestamp, u16, Option<Timestamp>, LetterTag);
 
 impl Letter {
-    /// Reads `letter`.
+    /// Decodes `letter`.
     #[must_use]
     pub fn read(letter: DeadLetter) -> Self {
-        let DeadLetter { place, stage, reason, detail, died_at, headers, payload } = letter;
+        let DeadLetter { tag, stage, reason, detail, died_at, headers, payload } = letter;
         let content = match Envelope::decode(&payload) {
             Ok(envelope) => Content::Message(Box::new(envelope)),
             Err(why) => Content::Unreadable { sha256: hex::encode(Sha256::digest(&payload)), why: why.to_string() },
         };
-        Self { place, stage, reason, detail, died_at, headers, size_bytes: payload.len(), content }
+        Self { tag, stage, reason, detail, died_at, headers, size_bytes: payload.len(), content }
     }
 
-    /// The message, if it can be read.
+    /// The envelope; `None` if the payload is unreadable.
     #[must_use]
     pub fn envelope(&self) -> Option<&Envelope> {
         match &self.content {
@@ -67,7 +67,7 @@ impl Letter {
         }
     }
 
-    /// What to call it by: the message's id, or `sha256:` and the first 16 digits of the payload's hash.
+    /// Its name: the message's id, or `sha256:` and the first 16 digits of the payload's hash.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.content {
@@ -78,16 +78,17 @@ impl Letter {
 
     pub(super) fn rank(&self) -> Rank {
         let Some(envelope) = self.envelope() else {
-            return (self.died_at.unwrap_or(Timestamp::MAX), 0, self.died_at, self.place);
+            return (self.died_at.unwrap_or(Timestamp::MAX), 0, self.died_at, self.tag);
         };
         let index = if let Body::Part(part) = &envelope.body { part.index } else { 0 };
-        (envelope.accepted_at, index, self.died_at, self.place)
+        (envelope.accepted_at, index, self.died_at, self.tag)
     }
 
-    /// The message on its way again, replayed by `by` at `at`; `None` if it cannot be read.
-    pub(super) fn replayed(self, at: Timestamp, by: &str) -> Option<(Place, Outgoing)> {
+    /// The message to publish when `by` replays the letter at `at`, with the letter's tag; `None` if the letter is
+    /// unreadable.
+    pub(super) fn replayed(self, at: Timestamp, by: &str) -> Option<(LetterTag, Outgoing)> {
         let Content::Message(mut envelope) = self.content else { return None };
         envelope.replay(at, by, &self.reason);
-        Some((self.place, Outgoing::new(Destination::Work(self.stage), &envelope)))
+        Some((self.tag, Outgoing::new(Destination::Work(self.stage), &envelope)))
     }
 }

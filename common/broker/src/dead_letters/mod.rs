@@ -1,5 +1,5 @@
-//! The port beside [`Broker`](super::Broker) through which a person looks at the dead letters, sends them on their way
-//! again, or discards them. Whoever walks through them takes nothing off by looking.
+//! The dead-letter port, beside [`Broker`](super::Broker): an operator looks at the dead letters, publishes them to
+//! their stage again, or discards them. Looking alone removes nothing.
 
 mod discard;
 mod filter;
@@ -25,60 +25,62 @@ pub use survey::{Kind, Survey, survey};
 /// The dead letters of an installation.
 #[async_trait]
 pub trait DeadLetters: Send + Sync + fmt::Debug {
-    /// Opens a walk through the dead letters of `stage`, or of all stages. It may also pass some of other stages.
-    /// Where the broker can tell, nobody else may walk meanwhile.
+    /// Opens a walk through the dead letters of `stage`, or of all stages. It may also return letters of other stages.
+    /// Where the broker has a lock, only one walk runs at a time.
     ///
     /// # Errors
-    /// When the broker cannot be reached, or somebody else is walking.
+    /// When the broker cannot be reached, or another walk is running.
     async fn open(&self, stage: Option<Stage>) -> Result<Box<dyn Walk>, Failure>;
 }
 
-/// One walk through the dead letters that were there when it began; each is passed once.
+/// One walk through the dead letters that existed when it began. It returns each of them once.
 #[async_trait]
 pub trait Walk: Send {
-    /// The next dead letter; `None` at the end. What is not taken off stays, in whichever order.
+    /// The next dead letter; `None` at the end. A letter that is neither replayed nor discarded stays in its queue, but
+    /// the order there may change.
     ///
     /// # Errors
     /// When the broker is lost; the walk is then over.
     async fn next(&mut self) -> Result<Option<DeadLetter>, Failure>;
 
-    /// Publishes each message in order, waits until that is durable, then takes the dead letter it came from off.
-    /// Returns how many were replayed: fewer than given if somebody else took some off before.
+    /// Publishes each message in order, waits until it is durable, then removes the dead letter it came from. Returns
+    /// how many were replayed: fewer than given if another process removed some of them first.
     ///
     /// # Errors
-    /// Those given may or may not have been published, and are all still there: replaying them again is harmless.
-    async fn replay(&mut self, letters: &[(Place, Outgoing)]) -> Result<u64, Failure>;
+    /// The letters given may or may not have been published, and all of them are still there: replaying them again is
+    /// harmless.
+    async fn replay(&mut self, letters: &[(LetterTag, Outgoing)]) -> Result<u64, Failure>;
 
-    /// Takes a dead letter off for good; returns whether it was still there.
+    /// Removes a dead letter for good. Returns whether it was still there.
     ///
     /// # Errors
     /// When the broker is lost.
-    async fn discard(&mut self, place: Place) -> Result<bool, Failure>;
+    async fn discard(&mut self, tag: LetterTag) -> Result<bool, Failure>;
 
     /// Ends the walk.
     async fn close(self: Box<Self>);
 }
 
-/// Where a dead letter lies, valid during the walk that passed it.
+/// Identifies a dead letter, within the walk that returned it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub u64);
+pub struct LetterTag(pub u64);
 
-/// A message set aside, as it lies there.
+/// A dead letter as it is stored.
 #[derive(Clone)]
 pub struct DeadLetter {
-    /// Where it lies.
-    pub place: Place,
+    /// Identifies it, within the walk that returned it.
+    pub tag: LetterTag,
     /// The stage it came from.
     pub stage: Stage,
-    /// Why it was set aside, in a word.
+    /// Why it was dead-lettered: the reason's name.
     pub reason: String,
-    /// The same in a sentence; may be empty.
+    /// The reason in a sentence; may be empty.
     pub detail: String,
-    /// When it was set aside, where the broker knows.
+    /// When it was dead-lettered; `None` where the broker does not know.
     pub died_at: Option<Timestamp>,
     /// The headers it travelled with, by name; empty where a broker has none.
     pub headers: Vec<(String, String)>,
-    /// The message.
+    /// The payload as it was published.
     pub payload: Bytes,
 }
 

@@ -1,6 +1,6 @@
-//! Replaying: dead letters go to the workers again, in order and spread over time. It may be cut short at any moment:
-//! each is published durably before it is taken off, so what is left is replayed by asking again, and what was published
-//! and not yet taken off is known to the ledgers.
+//! Replays dead letters: publishes them to their stage again, in order and at a limited rate. A replay may be
+//! interrupted at any moment: each letter is published durably before it is removed. Running it again replays the rest,
+//! and the ledgers recognise a letter that was published but not yet removed.
 
 use std::time::Duration;
 
@@ -8,16 +8,17 @@ use message::clock::{Clock, Timestamp};
 use message::failure::Failure;
 use tokio::time::Instant;
 
-use super::{DeadLetters, Filter, Letter, Place, survey};
+use super::{DeadLetters, Filter, Letter, LetterTag, survey};
 use crate::Outgoing;
 
-/// At most this many are held at a time: it bounds memory.
+/// Letters held in memory at a time, at most.
 const HELD: u32 = 10_000;
-/// They are held for about this long at most, because RabbitMQ takes back what nobody settles within 30 minutes.
+/// Seconds for which a letter is held, at most and roughly: RabbitMQ takes back a delivery that is not settled within
+/// 30 minutes.
 const HELD_FOR_SECONDS: u32 = 600;
-/// At a high rate several are published at once, in so many steps a second.
+/// Batches per second: at a high rate several letters are published at once.
 const STEPS_PER_SECOND: u32 = 10;
-/// The most that are published at once: it bounds how many come twice after a `kill -9`.
+/// Letters published at once, at most. Bounds the duplicates after a `kill -9`.
 const AT_ONCE: u32 = 100;
 
 /// A replay that fell behind its rate goes faster until it has made up for this much.
@@ -26,30 +27,30 @@ const MADE_UP: Duration = Duration::from_secs(1);
 /// What is to be replayed, and how.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Which dead letters.
+    /// Which dead letters to replay.
     pub filter: Filter,
-    /// How many at most.
+    /// How many to replay at most; `None` for all.
     pub limit: Option<u64>,
-    /// How many each second; 0 is as fast as it goes.
+    /// Letters per second; 0 for no limit.
     pub rate_per_second: u32,
-    /// Who asks for it.
+    /// The operator who asks for it, such as `user@host`.
     pub by: String,
 }
 
 /// How far a replay got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// So many are on their way again.
+    /// Letters replayed.
     pub replayed: u64,
-    /// So many were passed over because nobody can read them.
+    /// Letters skipped because they are unreadable.
     pub unreadable: u64,
 }
 
-/// Replays what `order` says among the dead letters there are now, oldest conversation turn first, and counts in
-/// `progress`, which holds after a failure too. What dies again meanwhile is left alone.
+/// Replays the dead letters that `order` selects, oldest conversation turn first, and counts them in `progress`. The
+/// counts are right after a failure too. A message that becomes a dead letter during the replay is left alone.
 ///
 /// # Errors
-/// When the broker is lost or has no room. What was not replayed is still there: ask again.
+/// When the broker is lost or has no room. Letters that were not replayed are still there: run it again.
 pub async fn replay(
     dead: &dyn DeadLetters,
     order: &Order,
@@ -74,7 +75,8 @@ pub async fn replay(
         let mut letters = found.first.into_iter();
         loop {
             let next = letters.by_ref().take(pace.at_once());
-            let batch: Vec<(Place, Outgoing)> = next.filter_map(|one| one.replayed(clock.now(), &order.by)).collect();
+            let batch: Vec<(LetterTag, Outgoing)> =
+                next.filter_map(|one| one.replayed(clock.now(), &order.by)).collect();
             if batch.is_empty() {
                 break;
             }
@@ -88,16 +90,16 @@ pub async fn replay(
     }
 }
 
-/// Whether it lay there before the replay began: neither died nor was replayed since.
+/// Whether it was there before the replay began: it was neither dead-lettered nor replayed since.
 fn is_old(letter: &Letter, began_at: Timestamp) -> bool {
     let replays = letter.envelope().map_or(&[][..], |envelope| &envelope.replays);
     letter.died_at.is_none_or(|at| at < began_at) && replays.iter().all(|replay| replay.at < began_at)
 }
 
-/// Spreads replays over time.
+/// Keeps a replay to its rate.
 struct Pace {
     rate_per_second: u32,
-    /// When the next one may go.
+    /// When the next letter may be published.
     next: Instant,
 }
 
@@ -121,7 +123,7 @@ impl Pace {
         usize::try_from(count).unwrap_or(1)
     }
 
-    /// Waits until `count` more may go. What a slow broker lost is made up for, up to [`MADE_UP`].
+    /// Waits until `count` more letters may be published. Time lost to a slow broker is made up for, up to [`MADE_UP`].
     async fn wait(&mut self, count: usize) {
         if self.rate_per_second == 0 {
             return;

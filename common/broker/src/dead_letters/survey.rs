@@ -1,4 +1,4 @@
-//! A walk that counts what a filter takes and keeps a bounded number of it: those whose turn comes first.
+//! Counts the dead letters that match a filter, and keeps a bounded number of them: the first in replay order.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::letter::Rank;
 use super::{Filter, Letter, Walk};
 use crate::Stage;
 
-/// What the histogram counts by.
+/// The key of the histogram.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kind {
     /// The stage's name.
@@ -21,24 +21,24 @@ pub struct Kind {
 /// What a walk found.
 #[derive(Debug)]
 pub struct Survey<T> {
-    /// How many of each kind the filter took.
+    /// Matching letters of each kind.
     pub histogram: BTreeMap<Kind, u64>,
     /// How many of them cannot be read.
     pub unreadable: u64,
-    /// Those whose turn comes first, in the order in which they would be replayed.
+    /// The first matching letters, in replay order.
     pub first: Vec<T>,
 }
 
 impl<T> Survey<T> {
-    /// How many the filter took.
+    /// How many letters match the filter.
     #[must_use]
     pub fn matched(&self) -> u64 {
         self.histogram.values().sum()
     }
 }
 
-/// Walks to the end and keeps of what `filter` takes, as of `now`, the first `most` that `keep` makes something of.
-/// Memory grows with `most`, not with how many dead letters there are.
+/// Walks to the end, counts the letters that match `filter` as of `now`, and keeps the first `most` in replay order for
+/// which `keep` returns a value. Memory grows with `most`, not with the number of dead letters.
 ///
 /// # Errors
 /// When the walk fails.

@@ -1,6 +1,6 @@
-//! The channel on which the messages for one queue leave. Each queue has its own: RabbitMQ handles the first message of a
-//! channel to a queue in place, and where the queue's leader hangs, that holds up the channel, with all that follows on
-//! it: conversations of other queues waited for 83 s (3.10.8) and 31 s (4.3.6) while all shared one.
+//! The publishing channel of one queue. Each queue has its own, because a queue whose leader hangs holds up its channel
+//! and everything behind it: RabbitMQ handles a channel's first message to a queue in the channel itself. While all
+//! queues shared one channel, conversations of other queues waited for 83 s (3.10.8) and 31 s (4.3.6).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,14 +15,14 @@ use super::wire::Route;
 /// A message on its way to the socket.
 pub(super) type Sending<'a> = MaybeDone<BoxFuture<'a, lapin::Result<PublisherConfirm>>>;
 
-/// A channel that confirms, opened for its first message and again whenever it was lost.
+/// A channel with publisher confirms, opened for its first message and again whenever it was lost.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmingChannel {
     current: Mutex<Option<Channel>>,
-    /// Held while it is opened, so that all who found none share the one.
+    /// Held while the channel is being opened, so that callers that find none share the new one.
     opening: tokio::sync::Mutex<()>,
-    /// Held while messages are handed to lapin: it counts a message and queues it in two steps, so that two senders at
-    /// once could each be given the other's confirm.
+    /// Held while a message is handed to lapin: lapin counts a message and queues it in two steps, so that two
+    /// concurrent publishes could each get the other's confirm.
     turn: Mutex<()>,
 }
 
@@ -43,8 +43,8 @@ impl ConfirmingChannel {
         Ok(channel)
     }
 
-    /// Hands a message to lapin, and waits for nothing: so whatever is published at the same time leaves in one write.
-    /// lapin queues a message when the future that publishes it is polled for the first time.
+    /// Hands a message to lapin without waiting, so that messages published at the same time leave in one write. lapin
+    /// queues a message when the future that publishes it is polled for the first time.
     pub(super) fn hand_over<'a>(
         &self,
         channel: &'a Channel,
@@ -57,12 +57,12 @@ impl ConfirmingChannel {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let publishing = channel.basic_publish(exchange, key, options, payload, properties.clone());
         let mut sending: Sending<'_> = maybe_done(publishing.boxed());
-        // Not yet written, most likely: that is waited for with the confirm.
+        // Most likely not written yet: the caller waits for that and for the confirm.
         let _written = (&mut sending).now_or_never();
         sending
     }
 
-    /// What comes next goes on another channel than `channel`.
+    /// Stops using `channel`: the next message opens another one.
     pub(super) fn leave(&self, channel: &Channel) {
         drop(lock(&self.current).take_if(|current| current.id() == channel.id()));
     }

@@ -1,5 +1,5 @@
-//! Closes connections and channels in so many words. What is dropped alone stays open for as long as RabbitMQ owes an answer
-//! on it, and may be handed messages that nothing takes.
+//! Closes connections and channels explicitly. One that is only dropped stays open for as long as RabbitMQ owes an
+//! answer on it, and may be handed messages that no task reads.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio::time::timeout;
 
 use super::routes::lock;
 
-/// How long a connection may take to close. A queue that hangs holds that up.
+/// How long a connection may take to close. A hanging queue delays that.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
-/// How long a channel or a connection that was only tried may take to close.
+/// How long a channel, or a connection that was only tried, may take to close.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The connection that is used now.
+/// The connection in use.
 pub(super) type Current = Mutex<Option<Arc<Connection>>>;
 
-/// Closes `connection` in so many words: one on which an answer is still owed would otherwise stay open, and be counted
-/// among those who live with the number once the answer comes.
+/// Closes `connection` explicitly. If RabbitMQ still owes an answer on it, it would otherwise stay open, and count as a
+/// user of the partition count once the answer comes.
 pub(super) async fn close(connection: &Connection) {
     let _closed = timeout(CLOSED_WITHIN, connection.close(200, "done".into())).await;
 }
 
-/// Closes what was the connection. Dropped alone it would stay open for as long as RabbitMQ owes an answer on it, with
-/// consumers that nothing reads.
+/// Closes the connection in use, if there is one. If it were only dropped, it would stay open for as long as RabbitMQ
+/// owes an answer on it, with consumers that no task reads.
 pub(super) async fn close_current(current: &Current) {
     let connection = lock(current).take();
     if let Some(connection) = connection.filter(|connection| connection.status().connected()) {
@@ -33,8 +33,8 @@ pub(super) async fn close_current(current: &Current) {
     }
 }
 
-/// Closes what a consumer was being opened on, when that is not waited for any more: RabbitMQ may hand out messages to it
-/// that nothing takes.
+/// Closes the channel or connection on which a consumer was being opened, if the opening is abandoned: RabbitMQ may
+/// hand messages to a consumer that no task reads.
 pub(super) struct CloseOnDrop(Option<BoxFuture<'static, ()>>);
 
 impl CloseOnDrop {

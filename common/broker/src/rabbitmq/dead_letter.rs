@@ -1,5 +1,6 @@
-//! What the headers of a dead letter on RabbitMQ say. Ours say why a handler set it aside; those that RabbitMQ set aside
-//! itself, after too many deliveries, only have its own `x-death`: <https://www.rabbitmq.com/docs/dlx#effects>.
+//! Reads the headers of a dead letter on RabbitMQ. Our own headers say why a handler dead-lettered it. A message that
+//! RabbitMQ dead-lettered itself, after too many deliveries, has only its `x-death`:
+//! <https://www.rabbitmq.com/docs/dlx#effects>.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,12 @@ use message::clock::Timestamp;
 use message::{Body, Envelope};
 
 use crate::Stage;
-use crate::dead_letters::{DeadLetter, Place};
+use crate::dead_letters::{DeadLetter, LetterTag};
 
 type Headers = BTreeMap<ShortString, AMQPValue>;
 
-/// The dead letter in `delivery`, which came from the dead letters of `shelf` and is named `place`.
-pub(super) fn read(delivery: Delivery, shelf: Stage, place: Place) -> DeadLetter {
+/// The dead letter in `delivery`, identified by `tag`, from the dead-letter queue of `shelf`.
+pub(super) fn read(delivery: Delivery, shelf: Stage, tag: LetterTag) -> DeadLetter {
     let none = FieldTable::default();
     let headers = delivery.properties.headers().as_ref().unwrap_or(&none).inner();
     let death = latest_death(headers);
@@ -26,7 +27,7 @@ pub(super) fn read(delivery: Delivery, shelf: Stage, place: Place) -> DeadLetter
         || of_death("queue").map(|queue| format!("RabbitMQ took it off {queue} itself, for the time {}", count()));
     let named = |stage: String| Stage::ALL.into_iter().find(|one| one.as_str() == stage);
     DeadLetter {
-        place,
+        tag,
         stage: of_ours("stage").and_then(named).unwrap_or_else(|| stage_of(&delivery.data, shelf)),
         reason: reason.unwrap_or_else(|| "unknown".to_owned()),
         detail: of_ours("detail").or_else(by_rabbitmq).unwrap_or_default(),
@@ -36,7 +37,7 @@ pub(super) fn read(delivery: Delivery, shelf: Stage, place: Place) -> DeadLetter
     }
 }
 
-/// The newest of the deaths that RabbitMQ wrote down. Parked messages have died in a delay queue before.
+/// The newest entry of `x-death`. A parked message also has one for its delay queue.
 fn latest_death(headers: &Headers) -> Option<&Headers> {
     let AMQPValue::FieldArray(deaths) = headers.get("x-death")? else { return None };
     match deaths.as_slice().first()? {
@@ -52,7 +53,8 @@ fn time(death: &Headers) -> Option<Timestamp> {
     }
 }
 
-/// Receipts lie with the inbound messages; the message itself tells.
+/// The stage of a message without a header of ours. Receipts share the dead-letter queue of inbound messages, so the
+/// payload decides.
 fn stage_of(payload: &[u8], shelf: Stage) -> Stage {
     match Envelope::decode(payload).map(|envelope| envelope.body) {
         Ok(Body::Inbound(_) | Body::Unread(_)) => Stage::Inbound,

@@ -12,20 +12,22 @@ use super::step::{answer, step};
 use crate::topology::MAX_LENGTH;
 use crate::{DELAY_STEPS, Stage, Topology};
 
-/// What reached no handler counts for nothing: deploys, lost connections and sick queues hand messages out again as often
-/// as they like, and operators dead letters; 4.0 would drop them after 20 times. What kills its process is found long
-/// before (`broker/suspects.rs`).
+/// Deliveries after which RabbitMQ dead-letters a message: practically never. Deploys, lost connections, sick queues
+/// and operators who look at dead letters cause any number of deliveries that reach no handler, so they count for
+/// nothing; RabbitMQ 4.0 would drop the message after 20. A message that kills its process is found long before
+/// (`common/work/src/poison.rs`).
 const DELIVERY_LIMIT: i64 = 2_000_000_000;
-/// What partitions were declared with before. RabbitMQ refuses another one for a queue that is there.
+/// The delivery limit of partitions that earlier releases declared. RabbitMQ refuses another one for a queue that
+/// exists.
 const FORMER_DELIVERY_LIMIT: i64 = 1_000;
-/// How long, in ms, RabbitMQ 4.3 waits for a consumer whose node died before the next one becomes active. It would be
-/// 60,000; older releases do not wait and ignore the argument.
+/// How long, in ms, RabbitMQ 4.3 waits for a consumer whose node died before the next one becomes active. Its default
+/// is 60,000; older releases do not wait and ignore the argument.
 const CONSUMER_DISCONNECTED_TIMEOUT_MS: i64 = 3_000;
 /// AMQP's limit for names, in bytes.
 const LONGEST_NAME: usize = 255;
 
-/// Declares all that `topology` names, each queue for itself. Harmless when it is there already. Returns the first failure
-/// of a queue that kept no other from being declared, if there was one.
+/// Declares every exchange and queue of `topology`. Harmless when they exist. If a queue fails and the others can still
+/// be declared, they are, and the first such failure is returned as `Some`.
 pub(super) async fn everything(connection: &Connection, topology: &Topology) -> Result<Option<Failure>, Failure> {
     if topology.delay(Stage::Outbound, "longest").len() > LONGEST_NAME {
         return Err(Failure::misconfigured("broker.prefix is too long for a queue name"));
@@ -48,7 +50,7 @@ pub(super) async fn everything(connection: &Connection, topology: &Topology) -> 
     Ok(declare.skipped)
 }
 
-/// Declares where dead letters lie, likewise.
+/// Declares the exchange and queues of the dead letters, in the same way.
 pub(super) async fn dead_letters(connection: &Connection, topology: &Topology) -> Result<Option<Failure>, Failure> {
     let mut declare = Declare::new(connection, topology).await?;
     declare.all_dead_letters().await?;
@@ -59,7 +61,7 @@ struct Declare<'a> {
     connection: &'a Connection,
     channel: Channel,
     topology: &'a Topology,
-    /// Whether the last partition was one of an earlier release: the others are most likely, too.
+    /// Whether the last partition was declared by an earlier release: most likely the others were, too.
     finds_former: bool,
     skipped: Option<Failure>,
 }
@@ -70,7 +72,8 @@ impl<'a> Declare<'a> {
         Ok(Self { connection, channel, topology, finds_former: false, skipped: None })
     }
 
-    /// Goes on after a failure that the next queue need not have.
+    /// Keeps a failure that the next queue need not have, and goes on. Returns a misconfiguration, or any failure of a
+    /// lost connection.
     async fn passes(&mut self, declared: Result<(), Failure>) -> Result<(), Failure> {
         match declared {
             Err(failure) if failure.kind == FailureKind::Misconfigured || !self.connection.status().connected() => {
@@ -108,7 +111,8 @@ impl<'a> Declare<'a> {
             false => self.partition_with(stage, &queue, DELIVERY_LIMIT).await,
         };
         if declared.as_ref().is_err_and(|refused| refused.to_string().contains("'x-delivery-limit'")) {
-            // It costs the channel, and RabbitMQ logs it: as a rule once for each connection of an older installation.
+            // The refusal closes the channel, and RabbitMQ logs it: usually once per connection to an older
+            // installation.
             self.open_channel().await?;
             let other = if self.finds_former { DELIVERY_LIMIT } else { FORMER_DELIVERY_LIMIT };
             self.finds_former = !self.finds_former;
@@ -212,7 +216,7 @@ fn partition_arguments(topology: &Topology, stage: Stage) -> FieldTable {
     arguments
 }
 
-/// A queue of one: each check pushes out the message of the one before.
+/// A queue of one message: each check pushes out the message of the check before.
 fn probe_arguments() -> FieldTable {
     let mut arguments = quorum();
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
@@ -220,7 +224,7 @@ fn probe_arguments() -> FieldTable {
     arguments
 }
 
-/// A queue that holds nothing: its length limit is the number of partitions, see [`super::partitions`].
+/// A queue that is always empty: its length limit is the partition count, see [`super::partitions`].
 pub(super) fn in_force_arguments(topology: &Topology) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

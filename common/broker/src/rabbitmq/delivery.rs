@@ -1,4 +1,4 @@
-//! What a subscription hands out, and how that is settled.
+//! The deliveries that a subscription hands out, and how they are settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::publish::Publisher;
 use crate::{Delivery, Outgoing, Settler, Subscription};
 
-/// How long an acknowledgement may take to leave.
+/// How long sending an acknowledgement may take.
 const ACK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A delivery as it came off a channel.
@@ -28,7 +28,7 @@ pub(super) struct Taken {
     pub(super) settler: Settle,
 }
 
-/// The user's end of a subscription; a task at the other end consumes.
+/// The caller's end of a subscription; a task at the other end consumes.
 pub(super) struct RabbitSubscription {
     pub(super) deliveries: mpsc::UnboundedReceiver<Taken>,
     /// Dropping it stops the task, which closes the channel.
@@ -40,7 +40,7 @@ pub(super) struct RabbitSubscription {
 impl Subscription for RabbitSubscription {
     async fn next(&mut self) -> Delivery {
         while let Some(Taken { payload, redeliveries, settler }) = self.deliveries.recv().await {
-            // What a lost channel left here is with the broker again and comes back, to us or to another worker.
+            // A delivery of a lost channel is back in its queue, and comes again to this worker or another.
             if settler.is_ours() {
                 return Delivery { payload, redeliveries, settler: Box::new(settler) };
             }
@@ -59,9 +59,9 @@ impl Subscription for RabbitSubscription {
 
 /// Publishes, then acknowledges on the delivery's own channel.
 pub(super) struct Settle {
-    /// Knows whether the channel still lives.
+    /// Knows whether the channel is still open.
     pub(super) acker: Acker,
-    /// The delivery's own channel, and its place there.
+    /// The delivery's own channel, and the tag that identifies it there.
     pub(super) channel: Arc<Channel>,
     pub(super) tag: DeliveryTag,
     pub(super) publisher: Arc<Publisher>,
@@ -80,9 +80,9 @@ impl Settler for Settle {
             self.publisher.publish(effects).await?;
             reach(Step::Published);
         }
-        // An acknowledgement that comes too late is no failure: the message is handed out again. lapin's `Acker` starts a
-        // task for each, and never answers one that it took just when its connection ended; so not by it, and we do not
-        // wait for longer than the channel lives.
+        // A late acknowledgement is not a failure: the message is handed out again. lapin's `Acker` is not used: it
+        // starts a task for each acknowledgement, and never answers one that it took just when its connection ended.
+        // For the same reason the wait ends when the channel does.
         let acknowledging = timeout(ACK_DEADLINE, self.channel.basic_ack(self.tag, BasicAckOptions::default()));
         match self.ended.run_until_cancelled(acknowledging).await {
             Some(Ok(Ok(()))) => {}

@@ -1,4 +1,4 @@
-//! Counts what lies in the queues, by asking for each one without changing it.
+//! Counts the messages in the queues with passive declares, which change nothing.
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -8,7 +8,7 @@ use message::failure::Failure;
 use super::step::step;
 use crate::{DELAY_STEPS, Depths, Stage, Topology};
 
-/// The depths of all queues of `topology`: waiting messages only, RabbitMQ does not tell the held ones here.
+/// The depths of all queues of `topology`. Only waiting messages count: RabbitMQ does not report held ones here.
 pub(super) async fn all(connection: &Connection, topology: &Topology) -> Result<Depths, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let partitions = async |stage| {
@@ -40,8 +40,8 @@ pub(super) async fn waiting(channel: &Channel, queue: &str) -> Result<u64, Failu
     Ok(u64::from(count(channel, queue).await?.0))
 }
 
-/// How many messages wait in `queue`, and how many consumers it has. RabbitMQ says 0 and 0 of one without a leader, and
-/// after a quarter of a second of one whose leader hangs.
+/// How many messages wait in `queue`, and how many consumers it has. RabbitMQ reports 0 and 0 for a queue without a
+/// leader, and after a quarter of a second for one whose leader hangs.
 pub(super) async fn count(channel: &Channel, queue: &str) -> Result<(u32, u32), Failure> {
     let options = QueueDeclareOptions::durable().passive();
     let asking = channel.queue_declare(queue.into(), options, FieldTable::default());

@@ -3,7 +3,7 @@
 use lapin::ErrorKind;
 use message::failure::{Failure, FailureKind};
 
-/// Replies after which only an operator can help: access refused, precondition failed (a queue declared otherwise), not
+/// Reply codes that only an operator can resolve: access refused, precondition failed (a queue declared otherwise), not
 /// allowed (no such virtual host). <https://www.rabbitmq.com/amqp-0-9-1-reference#constants>
 const MISCONFIGURED: [u16; 3] = [403, 406, 530];
 
@@ -16,12 +16,12 @@ pub(super) fn of_setup(what: &str, error: &lapin::Error) -> Failure {
     described(kind, what, error)
 }
 
-/// The failure of a message that may have been taken.
+/// The failure of a publish that the broker may have accepted.
 pub(super) fn of_publish(error: &lapin::Error) -> Failure {
     described(FailureKind::Unknown, "the broker did not confirm", error)
 }
 
-/// Whether the broker says that a queue or exchange is not there.
+/// Whether the broker says that a queue or exchange does not exist.
 pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     reply_code(error) == Some(404)
 }

@@ -1,4 +1,4 @@
-//! One supervised connection: connects, declares, and begins again after every loss.
+//! One supervised connection: connects, declares, and starts over after every loss.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,25 +17,27 @@ use super::routes::lock;
 use super::{declare, failure, repartition, version};
 use crate::Topology;
 
-/// How often the connection is looked at besides its events.
+/// How often the connection's status is checked, besides its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a queue that vanished stays away before we declare it again. RabbitMQ 3.10 moves a consumer whose queue is
-/// already there again to the new one instead of cancelling it, and then never delivers to it.
+/// How long a queue that vanished stays away before it is declared again. If the queue is back too soon, RabbitMQ 3.10
+/// moves its consumer to the new queue instead of cancelling it, and then never delivers to it.
 const REDECLARE_AFTER: Duration = Duration::from_secs(1);
-/// A connection that lived for less keeps its backoff: whatever ended it may do so again at once.
+/// A connection that was up for less keeps its backoff: the cause of its end may end the next one at once.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
-/// How many partitions may be tried on connections of their own at a time: each is a socket and a megabyte of buffers.
+/// How many partitions may be tried on connections of their own at a time: each costs a socket and a megabyte of
+/// buffers.
 const MOST_ALONE: usize = 32;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For a service: it may put its number of partitions in force, and declares everything.
+    /// For a service: may change the partition count, and declares everything.
     Publish,
     Consume,
-    /// For an operator's command, whose configuration may be another than the services': it changes nothing that they use.
+    /// For an operator's command. Its configuration may differ from that of the services, so it changes nothing that
+    /// they use.
     Replay,
-    /// For a queue that may end its connection when it is consumed.
+    /// For trying a queue that may end the connection when it is consumed.
     Try,
 }
 
@@ -72,7 +74,7 @@ pub(super) struct Link {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// Not there yet, or no longer: why, once that is known.
+    /// Not up yet, or no longer: the kind of the failure, and the reason once it is known.
     Down(FailureKind, String),
     Up(Arc<Connection>),
 }
@@ -104,20 +106,20 @@ impl Link {
         }
     }
 
-    /// Returns once `connection` is not, or no longer, the one to use: it is lost, or its place among those who live with
-    /// our number of partitions is.
+    /// Returns once `connection` is not, or no longer, the one to use: it is lost, or it no longer counts as a user of
+    /// its partition count.
     pub(super) async fn gives_up(&self, connection: &Arc<Connection>) {
         let is_given_up = |state: &State| !matches!(state, State::Up(up) if Arc::ptr_eq(up, connection));
         // An error means that the runtime is ending.
         drop(self.state.clone().wait_for(is_given_up).await);
     }
 
-    /// The turn to do what may end the connection: one at a time, so that it is known what ended it.
+    /// A lock for steps that may end the connection: one at a time, so that it is known which step ended it.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
 
-    /// A place among those that may have a connection of their own.
+    /// A permit to try one partition on a connection of its own, see `MOST_ALONE`.
     pub(super) async fn place_alone(&self) -> Option<SemaphorePermit<'_>> {
         self.alone.acquire().await.ok()
     }
@@ -142,9 +144,9 @@ struct Supervisor {
     purpose: Purpose,
     state: watch::Sender<State>,
     redeclare: Arc<Notify>,
-    /// Whether the queue that tells the number in force could not be consumed when that was last tried.
+    /// Whether the queue of the partition count could not be consumed when that was last tried.
     is_place_sick: bool,
-    /// The connection as soon as there is one, so that it is closed however its use ends.
+    /// The connection as soon as there is one, so that it is closed however the work on it ends.
     current: Arc<Current>,
 }
 
@@ -165,7 +167,7 @@ impl Supervisor {
                 logged.clear();
                 self.is_place_sick = false;
             }
-            // Once for each outage and reason, not for each attempt, each node or each count in it.
+            // Logged once per outage and reason, not per attempt, node, or number in the text.
             let text = why.to_string();
             let reason: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
             if reason != logged {
@@ -180,7 +182,7 @@ impl Supervisor {
         }
     }
 
-    /// Connects and works until the connection is lost; tells how long there was one, and why it ended.
+    /// Connects and works until the connection is lost. Returns how long it was up, and why it ended.
     async fn work(&mut self, is_first: &mut bool) -> (Duration, Failure) {
         let (connection, uri) = match self.nodes.connect(self.purpose.connection_name()).await {
             Ok(connected) => connected,
@@ -205,7 +207,7 @@ impl Supervisor {
         (since.elapsed(), lost)
     }
 
-    /// Takes our place among those who live with our number of partitions, and declares what they use.
+    /// Registers the connection as a user of its partition count, and declares the queues.
     async fn prepare(&mut self, connection: &Connection) -> Result<Option<Presence>, Failure> {
         let mut joined = self.join(connection).await?;
         if let (Err(OtherNumber(old)), Purpose::Publish) = (&joined, self.purpose) {
@@ -220,9 +222,9 @@ impl Supervisor {
         Ok(presence)
     }
 
-    /// Agrees on the number of partitions and takes our place. Without a place where the queue for it is sick: that ends
-    /// connections, and must not keep the others' messages. A change of the number needs that queue to be well, and
-    /// waits for longer than we need to take the place then.
+    /// Agrees on the partition count and takes a presence. Goes without a presence where the queue for it is sick:
+    /// consuming from it ends connections, and must not hold up the messages of other queues. A change of the count
+    /// needs that queue to be healthy, and then waits for longer than this connection needs to take its presence.
     async fn join(&mut self, connection: &Connection) -> Result<Result<Option<Presence>, OtherNumber>, Failure> {
         if let Err(OtherNumber(other)) = partitions::agree(connection, &self.topology).await? {
             if !self.topology.adopt(other) {
@@ -241,12 +243,13 @@ impl Supervisor {
             self.is_place_sick = taken.is_err();
             Some(taken?)
         };
-        // In this order: whoever changes the number locks first and looks for us after that, so one of us sees the other.
+        // In this order: a process that changes the count locks first and looks for presences after that, so one of the
+        // two sees the other.
         partitions::refuse_change(connection, &self.topology).await?;
         Ok(Ok(presence))
     }
 
-    /// Returns once we may neither publish nor consume any more. A place that we lack is sought until then.
+    /// Returns once this connection may neither publish nor consume any more. Until then a missing presence is sought.
     async fn until_place_is_lost(&self, presence: Option<Presence>) -> Failure {
         let mut late = None;
         let mut presence = match presence {
@@ -260,7 +263,8 @@ impl Supervisor {
         Failure::transient("the number of partitions in force may have changed")
     }
 
-    /// Our place, once it can be had, on `connection`, one of its own. Tried again sooner than a change takes.
+    /// Takes the missing presence on a connection of its own, which is left in `connection`. Retries sooner than a
+    /// change of the count takes.
     async fn late_place(&self, connection: &mut Option<Connection>) -> Result<Presence, Failure> {
         let (mut nodes, mut backoff) = (self.nodes.clone(), RetryPolicy::NEAR.start());
         loop {
@@ -279,7 +283,8 @@ impl Supervisor {
         }
     }
 
-    /// Declares all; what a sick queue keeps from being declared is told and left for later.
+    /// Declares what this connection's purpose needs. A sick queue that cannot be declared is logged and left for
+    /// later.
     async fn declare(&self, connection: &Connection) -> Result<(), Failure> {
         let skipped = match self.purpose {
             Purpose::Publish => declare::everything(connection, &self.topology).await?,
@@ -322,7 +327,7 @@ impl Supervisor {
     }
 }
 
-/// A connection that is up, in the metrics.
+/// Counts a connection in the metrics while it is up.
 struct Counted(Purpose);
 
 impl Counted {

@@ -1,8 +1,8 @@
 //! The broker on RabbitMQ: quorum queues with a single active consumer, publisher confirms, no plugin.
 //!
-//! lapin's own recovery stays off: it hides outages from whoever has to decide about messages in flight. A supervisor of
-//! ours connects, declares, works until anything fails, tears down and begins again. Publishing and consuming
-//! have a connection each, because a broker short of memory stops reading from connections that publish.
+//! lapin's own recovery stays off: it hides outages from the code that must decide about messages in flight. A
+//! supervisor of ours connects, declares, works until anything fails, tears down and starts over. Publishing and
+//! consuming have a connection each, because a broker short of memory stops reading from connections that publish.
 
 mod channel;
 mod closing;
@@ -58,20 +58,20 @@ struct Shared {
     publisher: OnceLock<Arc<Publisher>>,
     replayer: OnceLock<Arc<Publisher>>,
     consuming: OnceLock<Link>,
-    /// How the partitions stand, of each stage in the order of [`Stage::ALL`].
+    /// The state of each stage's partitions, in the order of [`Stage::ALL`].
     standings: [Arc<Standings>; 3],
     clock: Clock,
 }
 
 impl RabbitMq {
-    /// Whether `url` names a broker in a way that connecting to it understands.
+    /// Whether the AMQP client can parse `url`.
     #[must_use]
     pub fn is_url(url: &str) -> bool {
         node::uri(url).is_ok()
     }
 
     /// The broker at `urls`, the nodes of one cluster, with the queues of `topology`. Returns at once, also while the
-    /// broker is away, or while another number of partitions is in force than `topology` has: calls then fail with a
+    /// broker is away or while a partition count other than that of `topology` is in use: calls then fail with a
     /// failure that names the reason, and subscriptions wait.
     ///
     /// A message [delayed](super::Destination::Delayed) for `d` waits for [`super::delay_step`] of `d`.
@@ -80,7 +80,7 @@ impl RabbitMq {
         Self::with_clock(urls, topology, Clock::system())
     }
 
-    /// The same, with `clock` for what it writes into messages.
+    /// The same, with `clock` for the times that it writes into messages.
     #[must_use]
     pub fn with_clock(urls: Vec<SecretString>, topology: Topology, clock: Clock) -> Self {
         let consumer_id = Uuid::new_v4();

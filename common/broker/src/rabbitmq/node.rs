@@ -1,4 +1,4 @@
-//! The nodes of a cluster, tried in turn until one lets us in.
+//! The nodes of a cluster, tried in turn until one accepts a connection.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,23 +13,25 @@ use uuid::Uuid;
 
 use super::{failure, version};
 
-/// For the only node; half of it where there is another one to try.
+/// How long connecting to the only node may take; half of it where there are several.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Both ends drop a silent connection after about two of these, unless the URL says otherwise: a hanging node must not
-/// hold traffic up for 15 s. <https://www.rabbitmq.com/docs/heartbeats> advises at least this.
+/// AMQP heartbeat in seconds, unless the URL says otherwise. Both ends drop a silent connection after about two
+/// heartbeats: a hanging node must not hold traffic up for 15 s. <https://www.rabbitmq.com/docs/heartbeats> advises at
+/// least this.
 const HEARTBEAT_SECONDS: u16 = 5;
-/// Larger bodies travel in several frames. lapin keeps two buffers of 32 frames for each connection: with the server's
-/// default of 128 KiB they would be most of an idle process's memory.
+/// Frame size limit in bytes; larger bodies take several frames. lapin keeps two buffers of 32 frames for each
+/// connection: with the server's default of 128 KiB they would be most of an idle process's memory.
 const FRAME_BYTES: u32 = 16 * 1024;
 
 /// The nodes of one cluster, in an order of this process's own.
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
     urls: Vec<SecretString>,
-    /// Which to try first.
+    /// The node to try first.
     first: usize,
-    /// Those that took too long when they were last tried. lapin cannot give up a handshake that nobody answers: it keeps
-    /// the connection and a thread for it. So these are given another one only once they answer again.
+    /// The nodes that took too long when they were last tried. lapin cannot give up a handshake that the node does not
+    /// answer: it keeps the connection and a thread for it. So such a node gets another connection only once it answers
+    /// again.
     silent: BTreeSet<usize>,
 }
 
@@ -42,7 +44,7 @@ impl Nodes {
         Self { urls, first: 0, silent: BTreeSet::new() }
     }
 
-    /// Connects to the first node that answers, beginning with the one after the last that did: that may be hanging.
+    /// Connects to the first node that answers, beginning after the one that was tried last: that one may be hanging.
     /// `name` is what operators see in the list of connections.
     pub(super) async fn connect(&mut self, name: &str) -> Result<(Connection, AMQPUri), Failure> {
         let connect_timeout = if self.urls.len() > 1 { CONNECT_TIMEOUT / 2 } else { CONNECT_TIMEOUT };
@@ -95,7 +97,7 @@ impl Nodes {
     }
 }
 
-/// What `url` says.
+/// Parses `url`.
 pub(super) fn uri(url: &str) -> Result<AMQPUri, Failure> {
     // The parser's error may quote the URL and its password.
     url.parse().map_err(|_| Failure::misconfigured("the broker url is no amqp url"))
@@ -124,7 +126,8 @@ mod tests {
         assert!(first.len() == 3 && first.values().all(|count| (60..=140).contains(count)), "{first:?}");
     }
 
-    /// A node that takes connections and says nothing, as one does whose machine is frozen; how many are open.
+    /// A node that accepts connections and never answers, like one whose machine is frozen. Returns its URL and the
+    /// number of open connections.
     async fn hanging_node() -> (SecretString, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("amqp://guest:guest@{}/%2f", listener.local_addr().unwrap());

@@ -1,12 +1,14 @@
-//! One partition, consumed for itself on a channel of its own: what becomes of another one is nothing to it.
+//! Consumes one partition on a channel of its own, so that a fault of one partition does not affect another.
 //!
-//! A channel is closed, and the broker then puts what was unsettled back in front, in order. We never cancel a
-//! consumer, and never drop lapin's `Consumer` before the channel is closed, because that cancels too: after a cancel the
-//! next consumer starts while the unsettled messages are still here. A consumer that the *broker* cancels is such an end.
+//! A consumer ends by closing its channel: the broker then puts the unsettled messages back in front, in order. A
+//! consumer is never cancelled, and lapin's `Consumer` is never dropped before the channel is closed, because that
+//! cancels too: after a cancel the next consumer starts while this process still holds the unsettled messages. When the
+//! *broker* cancels a consumer, its channel is closed likewise.
 //!
-//! RabbitMQ answers `basic.consume` on a queue without a leader with the end of the whole *connection*, and on one whose
-//! leader hangs with nothing for 65 s, then likewise (3.10.8 and 4.3.6). So the partitions are opened one after the
-//! other, and one that was being opened when a connection died is tried on a connection of its own first.
+//! RabbitMQ answers `basic.consume` on a queue without a leader by ending the whole *connection*. On a queue whose
+//! leader hangs it does not answer for 65 s, then ends the connection too (3.10.8 and 4.3.6). So the partitions are
+//! opened one after the other, and one that was being opened when a connection died is tried on a connection of its own
+//! first.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,28 +33,28 @@ use super::step::step;
 use super::subscribe::{Consumer, priority};
 use super::wire::redeliveries;
 
-/// How long the others wait while one partition is being opened, and how long that may take before it is sick. A cluster
-/// elects a new leader in about a second.
+/// How long the others wait while one partition is being opened, and how long that may take before the partition is
+/// sick. A cluster elects a new leader in about a second.
 const OPENING: Duration = Duration::from_secs(2);
 /// Delays between attempts at one partition: without a leader each of them costs a connection.
 const ATTEMPTS: RetryPolicy = RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(30) };
-/// What was consumed for this long begins with the first delay again, as what delivered anything does.
+/// A partition that was consumed for this long starts over with the first delay, as does one that delivered anything.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
 
 type Deliveries = mpsc::UnboundedSender<Taken>;
 
-/// One partition of what `consumer` consumes.
+/// One partition of the stage that `consumer` consumes.
 pub(super) struct Partition<'a> {
     pub(super) consumer: &'a Consumer,
     pub(super) number: u16,
-    /// How many there were when it began.
+    /// The partition count when it began.
     pub(super) all: u16,
     pub(super) queue: String,
 }
 
 /// How an attempt ended.
 enum Ended {
-    /// We are to stop.
+    /// The subscription is being closed.
     Stopped,
     /// The shared connection is not, or no longer, the one to use.
     GivenUp,
@@ -62,7 +64,7 @@ enum Ended {
 }
 
 impl Partition<'_> {
-    /// Consumes until `stop`, through every loss.
+    /// Consumes until `stop`, and starts over after every loss.
     pub(super) async fn run(self, deliveries: Deliveries, stop: CancellationToken) {
         let (link, standings) = (&self.consumer.link, &self.consumer.standings);
         let mut backoff = ATTEMPTS.start();
@@ -102,7 +104,8 @@ impl Partition<'_> {
         }
     }
 
-    /// One attempt on the connection that the partitions share; tells how it ended, and whether it had held.
+    /// One attempt on the connection that the partitions share. Returns how it ended, and whether it delivered anything
+    /// or lasted for `LONG_ENOUGH`.
     async fn attempt(
         &self,
         shared: &Arc<Connection>,
@@ -152,7 +155,8 @@ impl Partition<'_> {
         Ok(Open { channel, consumer })
     }
 
-    /// Whether the partition can be consumed, found out where it costs no other: it is then opened as they are.
+    /// Tries to consume the partition on a connection of its own, where a failure costs no other partition. If that
+    /// works, it is then opened on the shared connection.
     async fn try_alone(&self, shared: &Arc<Connection>) -> Result<(), Failure> {
         let trying = async {
             let _place = self.consumer.link.place_alone().await;
@@ -170,8 +174,8 @@ impl Partition<'_> {
         }
     }
 
-    /// Begins to consume on `channel`. There is no deadline: an answer comes with the leader, or the end of the connection
-    /// with RabbitMQ's own. Tells `is_slow` when it takes long.
+    /// Begins to consume on `channel`. There is no deadline: an answer comes with the leader, or RabbitMQ's own
+    /// deadline ends the connection. Calls `is_slow` when it takes longer than `OPENING`.
     async fn consume(&self, channel: &Channel, is_slow: impl FnOnce()) -> Result<lapin::Consumer, Failure> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-priority".into(), AMQPValue::LongLongInt(priority(self.consumer.id, &self.queue)));
@@ -194,7 +198,7 @@ impl Partition<'_> {
     }
 }
 
-/// A channel of `connection` whose consumers hold `prefetch` each:
+/// A channel of `connection` whose consumers hold at most `prefetch` messages each:
 /// <https://www.rabbitmq.com/docs/consumer-prefetch>.
 async fn channel(connection: &Connection, prefetch: u16) -> Result<Channel, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
@@ -220,7 +224,7 @@ impl Open {
     }
 }
 
-/// Hands deliveries on until the consumer ends, and tells why it did.
+/// Hands deliveries on until the consumer ends. Returns why it ended.
 async fn pump(open: &Open, consumer: &Consumer, deliveries: &Deliveries, has_delivered: &mut bool) -> String {
     let mut stream = open.consumer.clone();
     let (channel, ended) = (Arc::new(open.channel.clone()), CancellationToken::new());
@@ -229,7 +233,7 @@ async fn pump(open: &Open, consumer: &Consumer, deliveries: &Deliveries, has_del
         let delivery = match ended.run_until_cancelled(stream.next()).await {
             Some(Some(Ok(delivery))) => delivery,
             Some(Some(Err(error))) => return format!("lost its channel: {error}"),
-            // An end without an error is one too: the queue was deleted, or the broker cancelled the consumer.
+            // Without an error: the queue was deleted, or the broker cancelled the consumer.
             Some(None) => return "lost its consumer: the broker ended it".to_owned(),
             None => return "lost its channel: acknowledgements do not leave".to_owned(),
         };

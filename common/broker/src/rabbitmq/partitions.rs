@@ -1,9 +1,9 @@
-//! The number of partitions in force, which every process agrees with before it publishes or consumes.
+//! The partition count in use. Every process agrees on it before it publishes or consumes.
 //!
-//! With another number a conversation has another queue, so two numbers at once would take its messages apart. The queue
-//! `<p>.partitions` never holds a message. It is declared with the number as its length limit, which RabbitMQ compares:
-//! whoever has another number is refused, and told the one in force. Who agrees consumes from it for as long as the
-//! connection lives, so its consumers are those who live with the number.
+//! A conversation's partition depends on the count, so two counts at once would split its messages over two queues. The
+//! queue `<p>.partitions` never holds a message. It is declared with the count as its length limit, which RabbitMQ
+//! compares: a process with another count is refused, and told the count in use. A process that agrees consumes from
+//! the queue for as long as its connection lasts, so the queue's consumers are the connections that use the count.
 
 use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
@@ -15,29 +15,30 @@ use super::step::{answer, step};
 use super::{declare, failure};
 use crate::Topology;
 
-/// The number in force, when it is not ours.
+/// The partition count in use, when it is not ours.
 pub(super) struct OtherNumber(pub(super) u16);
 
-/// Our place among those who live with the number in force, until dropped.
+/// Marks a connection as a user of the partition count, until dropped.
 pub(super) struct Presence {
     consumer: lapin::Consumer,
     _channel: Channel,
 }
 
 impl Presence {
-    /// Returns when the place is lost: we may neither publish nor consume from then on.
+    /// Returns when the presence is lost: from then on the connection may neither publish nor consume.
     pub(super) async fn lost(&mut self) {
         while self.consumer.next().await.is_some_and(|taken| taken.is_ok()) {}
     }
 }
 
-/// Puts the number of `topology` in force, unless another one is. Needs no leader of the queue.
+/// Sets the partition count to that of `topology`, or returns the one in use if it is another. Needs no leader of the
+/// queue.
 pub(super) async fn agree(connection: &Connection, topology: &Topology) -> Result<Result<(), OtherNumber>, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     Ok(put_in_force(&channel, topology).await?.map_or(Ok(()), |other| Err(OtherNumber(other))))
 }
 
-/// Takes our place among those who live with the number in force. Without a leader of the queue it takes the connection.
+/// Registers the connection as a user of the partition count. If the queue has no leader, RabbitMQ ends the connection.
 pub(super) async fn take_place(connection: &Connection, topology: &Topology) -> Result<Presence, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let name = topology.in_force();
@@ -47,7 +48,7 @@ pub(super) async fn take_place(connection: &Connection, topology: &Topology) -> 
     Ok(Presence { consumer, _channel: channel })
 }
 
-/// Fails while the number is being changed.
+/// Fails while the partition count is being changed.
 pub(super) async fn refuse_change(connection: &Connection, topology: &Topology) -> Result<(), Failure> {
     if is_locked(connection, topology).await? {
         return Err(Failure::transient("the number of partitions is just being changed"));
@@ -55,7 +56,7 @@ pub(super) async fn refuse_change(connection: &Connection, topology: &Topology) 
     Ok(())
 }
 
-/// Puts the number of `topology` in force, unless another one is: that one.
+/// Sets the partition count to that of `topology`, or returns the one in use if it is another.
 pub(super) async fn put_in_force(channel: &Channel, topology: &Topology) -> Result<Option<u16>, Failure> {
     let name = topology.in_force();
     let arguments = declare::in_force_arguments(topology);
@@ -70,7 +71,8 @@ pub(super) async fn put_in_force(channel: &Channel, topology: &Topology) -> Resu
     }
 }
 
-/// The number in RabbitMQ's refusal: "inequivalent arg 'x-max-length' for queue …: received … but current is … '4' …".
+/// The partition count in RabbitMQ's refusal: "inequivalent arg 'x-max-length' for queue …: received … but current is …
+/// '4' …".
 fn number_in(refusal: &str) -> Option<u16> {
     let (_, current) = refusal.split_once("'x-max-length'")?.1.split_once("current is ")?;
     let digits = current.trim_start_matches(|c: char| !c.is_ascii_digit());
@@ -78,7 +80,8 @@ fn number_in(refusal: &str) -> Option<u16> {
     digits.get(..end)?.parse().ok()
 }
 
-/// Whether somebody holds the lock under which the number is changed. Asking costs the channel, and RabbitMQ logs it.
+/// Whether a process holds the lock under which the partition count is changed. Asking costs the channel, and RabbitMQ
+/// logs it.
 async fn is_locked(connection: &Connection, topology: &Topology) -> Result<bool, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let (name, options) = (topology.in_force_lock(), QueueDeclareOptions::default().passive());

@@ -1,5 +1,5 @@
-//! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every message
-//! with a deadline. What becomes of one queue is nothing to the others.
+//! Publishes with confirms: persistent, mandatory, each conversation in order, a bounded number in flight, every
+//! message with a deadline. A fault of one queue does not affect the others.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,22 +22,22 @@ use super::wire::{Route, properties, route};
 use super::{depths, failure};
 use crate::{Depths, Destination, Outgoing, Topology};
 
-/// How long a call may take: confirms stay away for as long as an outage or a memory alarm lasts. And how much longer for
-/// each of its messages, which may all be of one conversation.
+/// How long a call may take: there are no confirms during an outage or a memory alarm. `EACH` is added for each message
+/// of the call, because all of them may belong to one conversation.
 const DEADLINE: Duration = Duration::from_secs(10);
 const EACH: Duration = Duration::from_millis(5);
-/// How long a check waits for the queue that is there for it, before it asks what became of other messages.
+/// How long a check waits for its own queue, before it looks at the confirms of other messages.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
-/// A message that was confirmed this recently shows that the broker takes them.
+/// A message that was confirmed this recently shows that the broker takes messages.
 const RECENT: Duration = Duration::from_secs(30);
 /// How long a call waits for a connection that is away.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(1);
-/// How many messages may be unconfirmed at a time, those that are slow aside: more gains little and waits longer.
+/// How many messages may be unconfirmed at a time, not counting slow ones: more gains little and waits longer.
 const WINDOW: usize = 100;
 
-/// `messages` in chains of which each message must be confirmed before the next one goes: a queue that is full refuses
-/// messages one by one, and may refuse a conversation's first and take its second. Published again, the first would come
-/// after it.
+/// `messages` in chains, one for each conversation: each message must be confirmed before the next one is published. A
+/// full queue refuses messages one by one, and may refuse a conversation's first message and take its second. Published
+/// again, the first would then come after the second.
 fn chains(messages: Vec<Ready<'_>>) -> Vec<Vec<Ready<'_>>> {
     let mut begun: HashMap<(ConversationKey, String), usize> = HashMap::new();
     let mut chains: Vec<Vec<_>> = Vec::new();
@@ -66,13 +66,13 @@ pub(super) struct Publisher {
     routes: Routes,
     window: Semaphore,
     began: Instant,
-    /// When a message was last confirmed, the checks' own aside: in ms after `began`, 0 for never.
+    /// When a message was last confirmed, in ms after `began`; 0 for never. The messages of checks do not count.
     confirmed_ms: AtomicU64,
 }
 
-/// A message ready to go.
+/// A message ready to be published.
 struct Ready<'a> {
-    /// The conversation whose order it belongs to.
+    /// The conversation within which it keeps its order.
     key: Option<ConversationKey>,
     route: Route,
     properties: BasicProperties,
@@ -107,7 +107,7 @@ impl Publisher {
     /// See [`crate::Broker::publish`].
     pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), Failure> {
         let give_up_at = Instant::now() + DEADLINE + EACH.saturating_mul(messages.len().try_into().unwrap_or(u32::MAX));
-        // First: only a connection knows for certain how many partitions there are, and it lives with one number.
+        // First: the partition count is certain only while connected, and does not change on a connection.
         if let Err(failure) = self.connected(CONNECTION_PATIENCE).await {
             messages.iter().for_each(|message| {
                 let Route { exchange, key } = route(&self.topology, message);
@@ -129,7 +129,7 @@ impl Publisher {
     }
 
     fn ready<'a>(&self, message: &'a Outgoing) -> Ready<'a> {
-        // Dead letters lie in no order: a walk sorts them.
+        // Dead letters have no order: a walk sorts them.
         let is_ordered = !matches!(message.destination, Destination::Dead(..));
         Ready {
             key: message.key.filter(|_| is_ordered),
@@ -139,7 +139,7 @@ impl Publisher {
         }
     }
 
-    /// Waits until there is a connection.
+    /// Waits for a connection, for `patience` at most.
     pub(super) async fn connected(&self, patience: Duration) -> Result<(), Failure> {
         let connection = timeout(patience, self.link.up()).await.ok().flatten();
         connection.map(drop).ok_or_else(|| self.link.why_down())
@@ -150,7 +150,8 @@ impl Publisher {
         self.link.redeclare();
     }
 
-    /// See [`crate::Broker::check`]. Should the queue for it be the sick one, other messages speak for the broker.
+    /// See [`crate::Broker::check`]. If the queue of the checks is the sick one, recent confirms of other messages
+    /// count.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let route = Route { exchange: String::new(), key: self.topology.probe() };
         let probe = Ready { key: None, route, properties: BasicProperties::default(), payload: b"" };
@@ -181,7 +182,7 @@ impl Publisher {
         counted
     }
 
-    /// Publishes `message`, and notes what is wrong where that fails.
+    /// Publishes `message`, and notes the outcome for its queue.
     async fn publish_one(&self, message: &Ready<'_>, give_up_at: Instant) -> Result<(), Unpublished> {
         let answers = self.routes.of(&self.topology, &message.route);
         let publishing = timeout_at(give_up_at, self.confirmed(message, &answers)).await;
@@ -207,7 +208,7 @@ impl Publisher {
         let place = Arc::clone(&answers.places).acquire_owned().await.map_err(closed)?;
         let mut in_window = Some(self.window.acquire().await.map_err(closed)?);
         answers.refuse_or_try(Instant::now()).map_err(hanging)?;
-        // Until the confirm, so that a channel whose place was taken over stays open for it.
+        // Kept until the confirm, so that a channel that was replaced stays open for it.
         let channel = answers
             .channel
             .open(&connection)
@@ -224,7 +225,7 @@ impl Publisher {
         let confirmation = match timeout(SLOW, &mut owed).await {
             Ok(confirmation) => confirmation,
             Err(_) => {
-                // Others need not wait for what is slow.
+                // Other messages need not wait for a slow one.
                 in_window = None;
                 owed.await
             }
@@ -232,7 +233,7 @@ impl Publisher {
         drop(in_window);
         match confirmation {
             Ok(Confirmation::Ack(None)) => Ok(()),
-            // Taken, and dropped at once: no queue is bound. RabbitMQ acknowledges that too.
+            // Taken, and dropped at once, because no queue is bound: RabbitMQ acknowledges that too.
             Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
                 self.link.redeclare();
                 let to = format!("{} {}", returned.exchange, returned.routing_key);
@@ -247,7 +248,8 @@ impl Publisher {
         }
     }
 
-    /// Why a queue refused a message, as far as RabbitMQ tells: it counts nothing in one that has no leader.
+    /// Why a queue refused a message, as far as RabbitMQ tells: it counts no messages and no consumers in a queue
+    /// without a leader.
     async fn refused(&self, connection: &Connection, answers: &Answers) -> Unpublished {
         let trouble = match answers.known() {
             Some(trouble) => trouble,

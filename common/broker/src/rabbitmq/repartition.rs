@@ -1,7 +1,8 @@
-//! Puts another number of partitions in force, once nobody lives with the old one and its queues are empty.
+//! Changes the partition count, once no connection uses the old count and its queues are empty.
 //!
-//! Two may want to at once, and somebody may come with the old number meanwhile. So it happens under a lock, an exclusive
-//! queue that ends with its connection: whoever joins looks for it after taking a place, and goes away again.
+//! Two processes may try at once, and a process with the old count may connect during the change. So the change happens
+//! under a lock, an exclusive queue that ends with its connection: a connecting process looks for the lock after taking
+//! its presence, and disconnects if the lock is held.
 
 use std::time::Duration;
 
@@ -16,26 +17,27 @@ use super::step::{answer, step};
 use super::{declare, failure, partitions};
 use crate::{DELAY_STEPS, Stage, Topology};
 
-/// How long the queues must stay silent: longer than a message is on its way between two of them, than the last publish
-/// of a connection that just ended, and than a node takes to hear of the lock.
+/// How long the queues must stay silent: longer than a message takes from one of them to another, than the last publish
+/// of a connection that just ended, and than a node takes to learn of the lock.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Receipts have one queue whatever the number is.
+/// The stages with partitions. Receipts have one queue whatever the count is.
 const PARTITIONED: [Stage; 2] = [Stage::Inbound, Stage::Outbound];
 
-/// Puts the number of `topology` in force instead of `old`. Fails with what stands against it, and changes nothing then.
+/// Changes the partition count from `old` to that of `topology`. Fails with the obstacle, if there is one, and then
+/// changes nothing.
 pub(super) async fn change(connection: &Connection, topology: &Topology, old: u16) -> Result<(), Failure> {
     let before = topology.before(old);
     let refusal = |obstacle: Obstacle| {
         let new = topology.partitions();
         Failure::misconfigured(format!("broker.partitions is {new} here but {old} is in force, and {obstacle}"))
     };
-    // Cheap looks first: they disturb nobody who lives with the number.
+    // Cheap checks first: they do not disturb connections that use the old count.
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let (_, users) = count(&channel, &before.in_force()).await?;
     if users > 0 {
         return Err(refusal(Obstacle::InUse(users)));
     }
-    // One that an operator deleted could not be counted.
+    // A queue that an operator deleted could not be counted.
     declare::everything(connection, &before).await?;
     look(&channel, &before, 0).await?.map_err(refusal)?;
     lock(&channel, topology).await?;
@@ -45,7 +47,7 @@ pub(super) async fn change(connection: &Connection, topology: &Topology, old: u1
     delete(&channel, &topology.in_force_lock()).await
 }
 
-/// What stands against a change.
+/// What prevents a change.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
     #[error("{0} connections still live with that")]
@@ -56,7 +58,7 @@ enum Obstacle {
     Moving,
 }
 
-/// Asks every queue for its messages and consumers, of which `ours` are allowed.
+/// Counts the messages and consumers of every queue. `ours` consumers are allowed in each.
 async fn look(channel: &Channel, before: &Topology, ours: u32) -> Result<Result<(), Obstacle>, Failure> {
     let (_, users) = count(channel, &before.in_force()).await?;
     if users != ours {
@@ -79,7 +81,7 @@ async fn look(channel: &Channel, before: &Topology, ours: u32) -> Result<Result<
     Ok(if left.is_empty() { Ok(()) } else { Err(Obstacle::Messages(left.join(", "))) })
 }
 
-/// The queues whose messages bear a partition's number, by what lies in them.
+/// The queues whose messages carry a partition's number, by what they hold.
 fn queues(before: &Topology) -> [(&'static str, Vec<String>); 3] {
     let of = |stage| (0..before.partitions()).map(move |partition| before.queue(stage, partition)).collect();
     let delays = PARTITIONED.iter().flat_map(|stage| DELAY_STEPS.map(|(step, _)| before.delay(*stage, step)));
@@ -98,9 +100,11 @@ async fn lock(channel: &Channel, topology: &Topology) -> Result<(), Failure> {
     }
 }
 
-/// Makes sure that nobody lives with the number of `before` and nothing lies in its queues, by consuming from them all.
+/// Makes sure that no connection uses the count of `before` and that its queues are empty, by consuming from all of
+/// them.
 ///
-/// Their counts alone would not do: RabbitMQ says 0 for a queue that has no leader. So each must count us too.
+/// The counts alone are not enough: RabbitMQ reports 0 for a queue without a leader. So each queue must count this
+/// consumer too.
 async fn empty(connection: &Connection, before: &Topology) -> Result<Result<(), Obstacle>, Failure> {
     let channel = step("cannot open a channel", connection.create_channel()).await?;
     let all = queues(before).into_iter().flat_map(|(_, queues)| queues).chain([before.in_force()]);
@@ -115,13 +119,13 @@ async fn empty(connection: &Connection, before: &Topology) -> Result<Result<(), 
         Ok(_) => Ok(Err(Obstacle::Moving)),
         Err(_) => look(&channel, before, 1).await,
     };
-    // Before the consumers are dropped: what came out goes back to its place.
+    // Before the consumers are dropped: messages that came out go back to their place.
     step("cannot close a channel", channel.close(200, "done".into())).await?;
     found
 }
 
-/// Replaces the number and deletes the partitions that are too many. Whoever comes back with the old number is refused
-/// from here on; should we die half-way, the queues left over are empty and in nobody's way.
+/// Replaces the count and deletes the surplus partitions. From here on a process with the old count is refused. If this
+/// process dies half-way, the queues left over are empty and harmless.
 async fn replace(channel: &Channel, before: &Topology, topology: &Topology) -> Result<(), Failure> {
     delete(channel, &before.in_force()).await?;
     if let Some(other) = partitions::put_in_force(channel, topology).await? {

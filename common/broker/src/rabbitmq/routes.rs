@@ -1,9 +1,8 @@
-//! How the queues that we publish to answer: how many messages each may owe a confirm, which one hangs, and what is wrong
-//! with one that refuses.
+//! Tracks how each queue answers publishes: how many confirms it owes, whether it hangs, and why it refuses messages.
 //!
-//! RabbitMQ stops reading from a channel of which one queue owes 32 confirms, and from the whole connection after some
-//! hundred messages more (3.10.8 and 4.3.6). So no queue may come that far, and one that hangs is left alone until it
-//! has confirmed what it owes.
+//! RabbitMQ stops reading from a channel on which one queue owes 32 confirms, and from the whole connection after some
+//! hundred messages more (3.10.8 and 4.3.6). So each queue is kept below that, and a hanging queue is left alone until
+//! it has confirmed what it owes.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,26 +21,26 @@ use super::channel::ConfirmingChannel;
 use super::wire::Route;
 use crate::Topology;
 
-/// How many messages may be unconfirmed at a time in one queue.
+/// How many messages may be unconfirmed at a time in one queue: below RabbitMQ's limit of 32.
 const MOST_OWED: usize = 30;
-/// What is given up after this long makes a queue one that hangs. An ordinary confirm takes milliseconds, and an election
-/// about a second.
+/// A publish that is given up after this long marks its queue as hanging. An ordinary confirm takes milliseconds, and
+/// an election about a second.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
-/// How long a queue that hangs is left alone at least until one message tries it again. Soon at first: RabbitMQ loses the
-/// confirm of what is published while a queue starts (3.10.8).
+/// How long a hanging queue is left alone, at least, until one message tries it again. Short at first: RabbitMQ 3.10.8
+/// loses the confirm of a message that is published while a queue starts.
 const LEFT_ALONE: Duration = Duration::from_secs(2);
-/// Which part of the time that it has hung it is left alone for, later on. What tries it is owed for as long again as the
-/// queue hangs: at this pace that is some six messages, however long it hangs.
+/// Later on, a hanging queue is left alone for the time that it has hung, divided by this. A message that tries it
+/// stays owed for as long again as the queue has hung: at this pace that is some six messages, however long it hangs.
 const LEFT_ALONE_PART: u32 = 8;
-/// How long that message has before the next one may try.
+/// How long a message that tries the queue has, before the next one may try.
 const TRIAL: Duration = Duration::from_secs(10);
-/// How many channels there are at most; queues beyond that share them. RabbitMQ's `channel_max` is 2,047 by default.
+/// How many channels there are at most; further queues share them. RabbitMQ's `channel_max` is 2,047 by default.
 const MOST_CHANNELS: usize = 1024;
-/// How long the channel is kept at least on which a queue owes a confirm. Closing it may cost the connection.
+/// How long a channel on which a queue owes a confirm is kept, at least. Closing it may cost the connection.
 const CHANNEL_KEPT: Duration = Duration::from_secs(30);
-/// A queue that was sick is well once it has confirmed and refused nothing for this long.
+/// A sick queue is healthy again once it confirms and has refused nothing for this long.
 const WELL_AFTER: Duration = Duration::from_secs(5);
-/// How long what was found out about a queue that refuses is taken for true.
+/// How long the known reason of a queue's refusals is reused, before RabbitMQ is asked again.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// What keeps a message from being published.
@@ -53,7 +52,7 @@ pub(super) enum Trouble {
     Blocked,
     /// The connection or channel was lost before the confirm.
     Lost,
-    /// The queue holds as much as it may.
+    /// The queue is at its length limit.
     Full,
     /// The queue refuses, and has no leader as far as RabbitMQ tells.
     NoLeader,
@@ -77,7 +76,7 @@ impl Trouble {
         }
     }
 
-    /// What it says about the queue itself; `None` where the queue has no part in it.
+    /// The fault of the queue; `None` where the queue is not at fault.
     pub(super) fn of_queue(self) -> Option<&'static str> {
         match self {
             Self::Away | Self::Blocked | Self::Lost => None,
@@ -93,7 +92,7 @@ impl Trouble {
 #[derive(Debug)]
 pub(super) struct Routes {
     known: Mutex<Known>,
-    /// Ends what waits for a late confirm, which holds the connection open.
+    /// Ends the tasks that wait for late confirms, which hold the connection open.
     closed: CancellationToken,
     _close: DropGuard,
 }
@@ -141,11 +140,11 @@ impl Known {
     }
 }
 
-/// How one queue answers.
+/// How one queue answers publishes.
 #[derive(Debug)]
 pub(super) struct Answers {
     pub(super) queue: String,
-    /// What lies in it, as metrics name it.
+    /// The kind of its messages, as metrics name it.
     pub(super) kind: &'static str,
     pub(super) channel: Arc<ConfirmingChannel>,
     pub(super) places: Arc<Semaphore>,
@@ -170,7 +169,7 @@ struct Hang {
 }
 
 impl Hang {
-    /// How long it is left alone at `now`.
+    /// How long the queue is left alone, as of `now`.
     fn left_alone(self, now: Instant) -> Duration {
         LEFT_ALONE.max(now.saturating_duration_since(self.since) / LEFT_ALONE_PART)
     }
@@ -183,12 +182,12 @@ impl Answers {
         Self { queue, kind, channel, places, is_sick, state: Mutex::new(state), closed }
     }
 
-    /// Fails at once while the queue hangs: another message would only be owed too.
+    /// Fails at once while the queue hangs: it would only owe another confirm.
     pub(super) fn refuse_while_hanging(&self, now: Instant) -> Result<(), Failure> {
         self.refuse_unless(now, |_| ())
     }
 
-    /// The same for a message about to leave. Of those that come when the queue may be tried again, one goes.
+    /// The same for a message about to be published. Once the queue may be tried again, one message passes.
     pub(super) fn refuse_or_try(&self, now: Instant) -> Result<(), Failure> {
         self.refuse_unless(now, |state| {
             state.hangs = state.hangs.map(|hang| Hang { next_try: now + TRIAL + hang.left_alone(now), ..hang });
@@ -227,7 +226,7 @@ impl Answers {
         }
     }
 
-    /// Notes what is wrong, and tells it once.
+    /// Notes the fault, and logs it once.
     pub(super) fn has(&self, trouble: Trouble, now: Instant) {
         let Some(what) = trouble.of_queue() else { return };
         let before = lock(&self.state).trouble.replace((trouble, now));
@@ -237,7 +236,7 @@ impl Answers {
         }
     }
 
-    /// What was found out about it a moment ago.
+    /// The known reason of its refusals, if it is recent.
     pub(super) fn known(&self) -> Option<Trouble> {
         lock(&self.state).known.filter(|(_, at)| at.elapsed() < KNOWN_FOR).map(|(trouble, _)| trouble)
     }
@@ -246,12 +245,13 @@ impl Answers {
         lock(&self.state).known = Some((trouble, Instant::now()));
     }
 
-    /// Begins to hang, unless it does already; returns until when the channel is kept: for as long again as it hangs.
+    /// Marks the queue as hanging, unless it is already. Returns until when the channel is kept: for as long again as
+    /// the queue has hung, at least `CHANNEL_KEPT`.
     fn hang(&self, since: Instant, now: Instant) -> Instant {
         self.has(Trouble::Hangs, now);
         let mut state = lock(&self.state);
         let mut hang = state.hangs.unwrap_or(Hang { since, next_try: now });
-        // Of several that were on their way the first one counts.
+        // Of several messages in flight only the first one counts.
         if hang.next_try <= now {
             hang.next_try = now + hang.left_alone(now);
         }
@@ -264,7 +264,8 @@ impl Answers {
     }
 }
 
-/// A message that is not confirmed yet. Given up when it is slow, its queue hangs until it is confirmed after all.
+/// A message that is not confirmed yet. If it is given up after `SLOW`, its queue hangs until the confirm comes after
+/// all.
 pub(super) struct Owed {
     confirm: Option<PublisherConfirm>,
     since: Instant,
@@ -310,7 +311,7 @@ impl Drop for Owed {
                 None => {}
                 Some(Ok(Ok(Confirmation::Ack(_)))) => answers.confirmed(Instant::now()),
                 Some(Ok(_)) => answers.hangs_no_more(),
-                // It may be well and the confirm lost: what comes next goes on another channel.
+                // The queue may be healthy and the confirm lost: the next message goes on another channel.
                 Some(Err(_)) => answers.channel.leave(&channel),
             }
             drop(channel);
@@ -336,7 +337,7 @@ mod tests {
         answers.hang(began, after(10));
         let refusal = answers.refuse_or_try(after(10)).unwrap_err().to_string();
         assert_eq!(refusal, "the queue sb.inbound.5 has not confirmed a message for 10 s");
-        // The first delay, although several were on their way.
+        // The first delay, although several messages were in flight.
         answers.refuse_while_hanging(after(10)).unwrap_err();
         answers.refuse_while_hanging(after(13)).unwrap();
         answers.refuse_or_try(after(13)).unwrap();

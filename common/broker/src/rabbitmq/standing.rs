@@ -1,16 +1,17 @@
-//! How the partitions of a stage stand that this process consumes: in a gauge, in readiness, and once per change in the log.
+//! The state of the partitions of a stage that this process consumes: in a gauge, in readiness, and once per change in
+//! the log.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Stage, Standing};
 
-/// How one partition stands.
+/// The state of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    /// Not consumed yet, and nothing speaks against it.
+    /// Not consumed yet, without a known fault.
     Waiting,
     Consumed,
-    /// Why it is not consumed, or gives nothing.
+    /// Not consumed, or delivers nothing: the reason.
     Failing(String),
 }
 
@@ -18,11 +19,12 @@ enum State {
 struct Partition {
     queue: String,
     state: State,
-    /// Whether a consumed queue counted no consumer when it was last asked, though we are one: it has no leader.
+    /// Whether a consumed queue counted no consumer when it was last asked, although this process is one: the queue has
+    /// no leader.
     was_leaderless: bool,
 }
 
-/// How the partitions of one stage stand. Empty while nothing subscribes to the stage.
+/// The state of one stage's partitions. Empty while the process does not subscribe to the stage.
 #[derive(Debug)]
 pub(super) struct Standings {
     stage: Stage,
@@ -34,7 +36,7 @@ impl Standings {
         Self { stage, partitions: Mutex::default() }
     }
 
-    /// Begins with `queues`, none of them consumed yet; with none when a subscription ends.
+    /// Starts over with `queues`, none of them consumed yet. Without any when a subscription ends.
     pub(super) fn begin(&self, queues: impl IntoIterator<Item = String>) {
         let waiting = |queue| Partition { queue, state: State::Waiting, was_leaderless: false };
         let mut partitions = self.lock();
@@ -42,7 +44,7 @@ impl Standings {
         self.show(&partitions);
     }
 
-    /// Its connection was lost or is not there, which is told of the connection.
+    /// Its connection is lost, or not up yet. The log says so of the connection, not of each partition.
     pub(super) fn waits(&self, partition: u16) {
         self.change(partition, |one| match one.state {
             State::Consumed => State::Waiting,
@@ -59,7 +61,7 @@ impl Standings {
         self.change(partition, |_| State::Failing(why.to_owned()));
     }
 
-    /// What a look at a consumed queue found. Once says nothing: an election takes a moment.
+    /// Notes whether a consumed queue has a leader. A single look without one is ignored: an election takes a moment.
     pub(super) fn has_leader(&self, partition: u16, has_leader: bool) {
         self.change(partition, |one| {
             let was_leaderless = std::mem::replace(&mut one.was_leaderless, !has_leader);
@@ -71,7 +73,7 @@ impl Standings {
         });
     }
 
-    /// The sum of it; `None` while nothing subscribes.
+    /// The state of all partitions together; `None` while the process does not subscribe.
     pub(super) fn sum(&self) -> Option<Standing> {
         let partitions = self.lock();
         let sick = partitions.iter().filter_map(|one| match &one.state {

@@ -1,4 +1,4 @@
-//! One question to the broker, with a deadline: a node that hangs, or has lost the others, answers nothing at all.
+//! One request to the broker, with a deadline: a node that hangs, or has lost the others, never answers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::failure;
 /// How long an answer may take. A cluster elects new leaders in about a second.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The answer to `asking`; `what` says what could not be done without it.
+/// The answer to `asking`; `what` names the step that cannot be done without it.
 pub(super) async fn step<T>(what: &str, asking: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
     match answer(what, asking).await? {
         Ok(answer) => Ok(answer),
@@ -18,7 +18,7 @@ pub(super) async fn step<T>(what: &str, asking: impl Future<Output = lapin::Resu
     }
 }
 
-/// The answer or refusal to `asking`, where a refusal says something too.
+/// The answer to `asking`, or the broker's refusal, for a caller that needs to see the refusal.
 pub(super) async fn answer<T>(
     what: &str,
     asking: impl Future<Output = lapin::Result<T>>,

@@ -1,4 +1,4 @@
-//! Consumes the partitions of a stage, each for itself, and looks now and then whether they have leaders.
+//! Consumes the partitions of a stage, each on its own, and checks regularly whether they have leaders.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use super::standing::Standings;
 use super::step::step;
 use crate::{Stage, Subscription, Topology};
 
-/// How often each partition is asked whether it has a leader. A queue whose leader is lost keeps its consumers and tells
-/// them nothing.
+/// How often each partition is checked for a leader. A queue that lost its leader keeps its consumers and tells them
+/// nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long the first attempts wait for the queues to be declared, by the connection that publishes.
+/// How long the first attempts wait for the publishing connection to declare the queues.
 const DECLARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is consumed, and how.
@@ -57,7 +57,7 @@ impl Consumer {
     async fn run(self, deliveries: mpsc::UnboundedSender<Taken>, stop: CancellationToken) {
         self.standings.begin(self.queues().map(|(_, queue)| queue));
         let _declared = stop.run_until_cancelled(self.publisher.connected(DECLARED_WITHIN)).await;
-        // Only a connection knows for certain how many there are. Should that change, they begin anew.
+        // The partition count is certain only while connected. When it changes, the partitions start over.
         while stop.run_until_cancelled(self.link.up()).await.flatten().map(drop).is_some() {
             let round = stop.child_token();
             self.standings.begin(self.queues().map(|(_, queue)| queue));
@@ -81,7 +81,7 @@ impl Consumer {
         }
     }
 
-    /// Asks each partition how many consumers it has. One without a leader counts 0, also while we consume it.
+    /// Counts the consumers of each partition. A queue without a leader reports 0, even while this process consumes it.
     async fn look_on(&self, connection: &Connection) -> Result<(), Failure> {
         let mut channel: Option<Channel> = None;
         for (number, queue) in self.queues() {
@@ -89,7 +89,7 @@ impl Consumer {
                 Some(channel) => channel,
                 None => step("cannot open a channel", connection.create_channel()).await?,
             };
-            // One that was deleted costs the channel; its consumer hears of it anyway.
+            // A deleted queue costs the channel; its consumer learns of the deletion anyway.
             if let Ok((_, consumers)) = depths::count(&asked, &queue).await {
                 self.standings.has_leader(number, consumers > 0);
                 channel = Some(asked);
@@ -102,8 +102,9 @@ impl Consumer {
     }
 }
 
-/// This process's rank among the consumers of `queue`. The broker hands each queue to the highest, and as everybody draws
-/// a number of their own for every queue, the queues spread evenly with nothing to coordinate (rendezvous hashing).
+/// This process's consumer priority for `queue`. The broker hands each queue to the consumer with the highest one. Each
+/// process has a pseudo-random priority of its own for every queue, so the queues spread evenly without coordination
+/// (rendezvous hashing).
 pub(super) fn priority(id: Uuid, queue: &str) -> i64 {
     let digest = Sha256::new().chain_update(id.as_bytes()).chain_update(queue.as_bytes()).finalize();
     let [a, b, c, d, ..]: [u8; 32] = digest.into();

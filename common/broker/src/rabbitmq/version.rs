@@ -1,7 +1,7 @@
 //! The server's version, to warn about releases that spread partitions badly, and to find out whether a node that hung
 //! answers again.
 //!
-//! lapin keeps the server's properties to itself, so this asks on a short connection of its own: the first frame of a
+//! lapin does not expose the server's properties, so this asks on a short connection of its own: the first frame of a
 //! handshake, sent before any password is asked for, names the version.
 
 use std::time::Duration;
@@ -12,10 +12,10 @@ use lapin::uri::AMQPUri;
 use tokio::time::timeout;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// More than any handshake's first frame takes.
+/// How many bytes are read at most: more than any handshake's first frame takes.
 const ENOUGH_BYTES: usize = 16 * 1024;
 
-/// Warns when the server at `uri` is older than 4.0; says nothing when it cannot be asked.
+/// Warns when the server at `uri` is older than 4.0. Stays silent when the server does not answer.
 pub(super) async fn warn_if_old(uri: &AMQPUri) {
     let Ok(Some(version)) = timeout(TIMEOUT, ask(uri)).await else { return };
     let major = version.split('.').next().and_then(|major| major.parse::<u16>().ok());
@@ -27,7 +27,8 @@ pub(super) async fn warn_if_old(uri: &AMQPUri) {
     }
 }
 
-/// The version of the server at `uri`. It may take for ever; whoever gives up leaves nothing behind.
+/// The version of the server at `uri`. There is no deadline: a caller may drop the future at any time, and nothing is
+/// left behind.
 pub(super) async fn ask(uri: &AMQPUri) -> Option<String> {
     let runtime = lapin::runtime::default_runtime().ok()?;
     let mut stream = uri.connect_async(&runtime).await.ok()?;

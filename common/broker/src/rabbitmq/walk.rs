@@ -1,5 +1,5 @@
-//! A walk through the dead letter queues. All that is looked at is held unsettled on one channel, and goes back when that
-//! closes: in front, nothing lost, whatever becomes of this process.
+//! A walk through the dead-letter queues. The letters that it has read are held unsettled on one channel. When the
+//! channel closes they go back to the front of their queue, so none is lost, even if this process dies.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,30 +22,33 @@ use super::link::Link;
 use super::publish::Publisher;
 use super::step::{answer, step};
 use super::{dead_letter, failure};
-use crate::dead_letters::{DeadLetter, Place, Walk};
+use crate::dead_letters::{DeadLetter, LetterTag, Walk};
 use crate::{Outgoing, Stage, Topology};
 
 /// How long a walk waits for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How many letters one consumer holds. Quorum queues take "no limit" for 2,000, so when one is full another one starts.
+/// How many letters one consumer holds. Quorum queues take "no limit" for 2,000, so another consumer starts when one is
+/// full.
 const HELD_BY_ONE: u16 = 10_000;
-/// The end is where the broker has handed out as many as it counted and then nothing for this long: what a walk that was
-/// just killed held comes back a moment later.
+/// The walk ends once the broker has handed out as many letters as it counted, and then none for this long: the letters
+/// of a walk that was just killed come back a moment later.
 const SILENCE: Duration = Duration::from_millis(500);
-/// How long the broker may take to hand out what it has counted, what died since included, and to take back what is held.
+/// How long the broker may take to hand out the letters that it counted and those that died since, and to take back the
+/// held ones.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a walk waits for another one to end: RabbitMQ notices a killed one a moment later.
+/// How long a walk waits for another one to end: RabbitMQ notices a killed walk a moment later.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// How often a queue is asked before the channel closes. RabbitMQ's channels put acknowledgements off that come faster than
-/// a quorum queue takes them, and forget those when they close. An answer of the queue means that it has taken what was
-/// sent, and the channel then sends all that it had put off: the second answer comes behind that. One more for certain.
+/// How many requests a queue must answer before its channel closes. A RabbitMQ channel defers acknowledgements that
+/// come faster than a quorum queue takes them, and drops the deferred ones when it closes. The first answer means that
+/// the queue has taken what was sent; the channel then sends all that it had deferred, and the second answer comes
+/// after that. The third is for certainty.
 const QUESTIONS_BEFORE_CLOSE: usize = 3;
-/// RabbitMQ's reply when somebody else has the exclusive queue.
+/// RabbitMQ's reply code when another connection has the exclusive queue.
 const RESOURCE_LOCKED: u16 = 405;
 
 /// A walk through the dead letters of one or two queues.
 pub(super) struct RabbitWalk {
-    /// Its connection is closed when the last of these is dropped.
+    /// The connection is closed when the last clone of this is dropped.
     _link: Link,
     connection: Arc<Connection>,
     channel: Channel,
@@ -58,23 +61,23 @@ pub(super) struct RabbitWalk {
     passed: Vec<Shelf>,
 }
 
-/// One queue.
+/// The walk's state in one queue.
 struct Shelf {
     stage: Stage,
     consumers: SelectAll<Consumer>,
-    /// How many are still to come, as far as the broker had counted.
+    /// How many letters are still to come, by the broker's count.
     left: u64,
-    /// How many of those that came are not settled.
+    /// How many of the received letters are not settled.
     held: u64,
-    /// Whether any of those that came is settled.
+    /// Whether any received letter was settled.
     has_settled: bool,
     ends_at: Option<Instant>,
-    /// The highest tag that came: tags count up, shelf after shelf.
+    /// The highest tag received: tags count up, shelf after shelf.
     last_tag: u64,
 }
 
 impl RabbitWalk {
-    /// Begins a walk, which must be the only one.
+    /// Begins a walk. It must be the only one: waits a moment for another one to end, then fails.
     pub(super) async fn open(
         link: Link,
         publisher: Arc<Publisher>,
@@ -134,17 +137,18 @@ impl RabbitWalk {
             next.ok_or_else(lost)?.map_err(|error| failure::of_setup("the dead letters were lost", &error))?;
         shelf.left = shelf.left.saturating_sub(1);
         shelf.held += 1;
-        let place = Place(delivery.delivery_tag);
-        shelf.last_tag = shelf.last_tag.max(place.0);
-        Ok(Some(dead_letter::read(delivery, shelf.stage, place)))
+        let tag = LetterTag(delivery.delivery_tag);
+        shelf.last_tag = shelf.last_tag.max(tag.0);
+        Ok(Some(dead_letter::read(delivery, shelf.stage, tag)))
     }
 
-    /// Closes the channel and returns once what it held is there for the next walk, which may begin then.
+    /// Closes the channel, waits until the letters that it held are back for the next walk, and releases the lock.
     async fn give_back(&self) -> Result<(), Failure> {
         let unclosed = |error| failure::of_setup("cannot close a channel", &error);
         for shelf in self.passed.iter().chain(&self.shelf).filter(|shelf| shelf.has_settled) {
             for _ in 0..QUESTIONS_BEFORE_CLOSE {
-                // Only a get is answered behind what was settled. What it may bring goes back like all that is held.
+                // Only a get is answered after the acknowledgements. A letter that it returns goes back like all held
+                // ones.
                 let queue = self.topology.dead_queue(shelf.stage);
                 let asking = self.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
                 asking.await.map_err(unclosed)?;
@@ -163,11 +167,11 @@ impl RabbitWalk {
         Ok(())
     }
 
-    async fn settle(&mut self, place: Place) -> Result<(), Failure> {
+    async fn settle(&mut self, tag: LetterTag) -> Result<(), Failure> {
         // With a deadline: lapin never answers an acknowledgement that it took just when its connection ended.
-        let settling = self.channel.basic_ack(place.0, BasicAckOptions::default());
+        let settling = self.channel.basic_ack(tag.0, BasicAckOptions::default());
         step("a dead letter cannot be taken off", settling).await?;
-        let shelf = self.passed.iter_mut().chain(&mut self.shelf).find(|shelf| place.0 <= shelf.last_tag);
+        let shelf = self.passed.iter_mut().chain(&mut self.shelf).find(|shelf| tag.0 <= shelf.last_tag);
         if let Some(shelf) = shelf {
             shelf.held = shelf.held.saturating_sub(1);
             shelf.has_settled = true;
@@ -197,17 +201,17 @@ impl Walk for RabbitWalk {
         }
     }
 
-    async fn replay(&mut self, letters: &[(Place, Outgoing)]) -> Result<u64, Failure> {
+    async fn replay(&mut self, letters: &[(LetterTag, Outgoing)]) -> Result<u64, Failure> {
         let messages: Vec<Outgoing> = letters.iter().map(|(_, message)| message.clone()).collect();
         self.publisher.publish(&messages).await?;
-        for (place, _) in letters {
-            self.settle(*place).await?;
+        for (tag, _) in letters {
+            self.settle(*tag).await?;
         }
         Ok(u64::try_from(letters.len()).unwrap_or(u64::MAX))
     }
 
-    async fn discard(&mut self, place: Place) -> Result<bool, Failure> {
-        self.settle(place).await.map(|()| true)
+    async fn discard(&mut self, tag: LetterTag) -> Result<bool, Failure> {
+        self.settle(tag).await.map(|()| true)
     }
 
     async fn close(self: Box<Self>) {
@@ -217,12 +221,12 @@ impl Walk for RabbitWalk {
     }
 }
 
-/// A channel whose connection holds the lock: a queue that only it may have.
+/// Takes the lock, an exclusive queue. Returns a channel of the connection that holds it.
 async fn lock(connection: &Connection, topology: &Topology) -> Result<Channel, Failure> {
     let mut backoff = RetryPolicy::NEAR.start();
     let give_up_at = Instant::now() + LOCK_PATIENCE;
     loop {
-        // Each in a channel of its own: a refusal closes it.
+        // Each attempt on a channel of its own: a refusal closes it.
         let channel = step("cannot open a channel", connection.create_channel()).await?;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let name = topology.dead_lock();

@@ -1,4 +1,4 @@
-//! Where a message goes on RabbitMQ, and what stands in its properties.
+//! A message's route and properties on RabbitMQ.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -8,7 +8,8 @@ use crate::{Destination, Outgoing, Stage, Topology, delay_step};
 
 /// AMQP's `delivery-mode` of messages that survive a restart.
 const PERSISTENT: u8 = 2;
-/// No detail in a header is longer. All headers of a message share one frame of 16 KiB.
+/// How many characters of a dead letter's detail its header holds at most: all headers of a message share one frame of
+/// 16 KiB.
 const MOST_DETAIL_CHARS: usize = 1000;
 
 /// An exchange and a routing key.
@@ -18,7 +19,7 @@ pub(super) struct Route {
     pub(super) key: String,
 }
 
-/// The way to `message`'s destination. What nobody could read goes to partition 0: it has no order to keep.
+/// The route to `message`'s destination. A message without a conversation goes to partition 0: it has no order to keep.
 pub(super) fn route(topology: &Topology, message: &Outgoing) -> Route {
     let partition = |stage: Stage| {
         let partition = message.key.map_or(0, |key| key.partition(topology.partitions_of(stage)));
@@ -35,7 +36,7 @@ pub(super) fn route(topology: &Topology, message: &Outgoing) -> Route {
     }
 }
 
-/// The properties of `message`, published at `now`. A dead letter also says why it is one.
+/// The properties of `message`, published at `now`. Those of a dead letter also hold its reason.
 pub(super) fn properties(message: &Outgoing, now: Timestamp) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut insert = |name: &str, text: &str| {
@@ -43,7 +44,7 @@ pub(super) fn properties(message: &Outgoing, now: Timestamp) -> BasicProperties 
     };
     insert("traceparent", &message.trace);
     if let Destination::Dead(stage, reason) = &message.destination {
-        insert("reason", reason.name);
+        insert("reason", reason.name.as_str());
         insert("detail", beginning(&reason.detail));
         insert("stage", stage.as_str());
         insert("dead_at", &now.to_string());
@@ -59,7 +60,7 @@ pub(super) fn properties(message: &Outgoing, now: Timestamp) -> BasicProperties 
     }
 }
 
-/// As much of a dead letter's detail as a header may take: all headers share one frame.
+/// `detail`, cut to `MOST_DETAIL_CHARS`.
 fn beginning(detail: &str) -> &str {
     let end = detail.char_indices().nth(MOST_DETAIL_CHARS).map_or(detail.len(), |(end, _)| end);
     detail.get(..end).unwrap_or(detail)
@@ -92,7 +93,7 @@ mod tests {
     use message::{ConversationKey, MessageId};
 
     use super::*;
-    use crate::Reason;
+    use crate::{Reason, ReasonName};
 
     fn outgoing(destination: Destination) -> Outgoing {
         Outgoing {
@@ -119,7 +120,10 @@ mod tests {
         assert_eq!(to(Destination::Delayed(Stage::Outbound, minute)), "sb.delay.outbound.30s 29");
         assert_eq!(to(Destination::Delayed(Stage::Inbound, 59 * minute)), "sb.delay.inbound.10m 29");
         assert_eq!(to(Destination::Delayed(Stage::Inbound, 600 * minute)), "sb.delay.inbound.1h 29");
-        assert_eq!(to(Destination::Dead(Stage::Receipts, Reason::new("unreadable", "no envelope"))), "sb.dead inbound");
+        assert_eq!(
+            to(Destination::Dead(Stage::Receipts, Reason::new(ReasonName::Unreadable, "no envelope"))),
+            "sb.dead inbound"
+        );
         let unread = Outgoing { key: None, ..outgoing(Destination::Work(Stage::Outbound)) };
         assert_eq!(route(&topology, &unread).key, "0");
     }
@@ -127,7 +131,8 @@ mod tests {
     #[test]
     fn a_dead_letter_says_why_and_when() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        let letter = outgoing(Destination::Dead(Stage::Outbound, Reason::new("permanent", "number unreachable")));
+        let letter =
+            outgoing(Destination::Dead(Stage::Outbound, Reason::new(ReasonName::Permanent, "number unreachable")));
         let properties = properties(&letter, now);
         let headers = properties.headers().clone().unwrap();
         let said: Vec<_> = headers.inner().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();

@@ -1,4 +1,4 @@
-//! Addresses: URLs, which may hold a password that nobody must see, and what is wrong with them.
+//! Reads addresses: URLs that may hold a password. Says what is wrong with an address without showing the password.
 
 use url::Url;
 
@@ -21,8 +21,8 @@ pub(crate) fn server(text: &str) -> Result<String, Complaint> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// The URL that a provider knows us by: scheme, host, port, and the path where a proxy has put us. Without a slash at its
-/// end, else spelled as it was.
+/// The URL that a provider knows us by: scheme, host, port, and the path where a proxy has put us. Without a slash at
+/// its end, otherwise unchanged.
 pub(crate) fn public(text: &str) -> Result<String, Complaint> {
     let expected = PUBLIC;
     let url = http(text, expected)?;
@@ -73,8 +73,8 @@ pub(crate) fn names_the_empty_vhost(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.path() == "/")
 }
 
-/// Refuses a URL of which a reader could take part of the password for the host or the path, or read another password
-/// than was meant: the parser itself takes such URLs.
+/// Refuses an ambiguous URL: one in which part of the password could be taken for the host or the path, or which spells
+/// another password than was meant. The URL parser itself accepts such URLs.
 fn unambiguous(text: &str, expected: &'static str) -> Result<(), Complaint> {
     let escape = "write these characters of user and password as % and two digits: \
                   `%` as %25, `/` as %2F, `@` as %40, `?` as %3F, `#` as %23, `:` as %3A";
@@ -93,13 +93,13 @@ fn unambiguous(text: &str, expected: &'static str) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The service URL without the part of a path that we add ourselves, when it was copied with it.
+/// The service URL without the API path, which we add ourselves, in case it was copied along.
 pub(crate) fn without_api_path(url: &str) -> &str {
     let end = url.find("/v2/assistants").or_else(|| url.ends_with("/v2").then(|| url.len() - "/v2".len()));
     end.and_then(|end| url.get(..end)).unwrap_or(url)
 }
 
-/// The address without user, password and query. Where it is doubtful what belongs to the password, all is hidden.
+/// The address without user, password and query. If it is doubtful where the password ends, everything is hidden.
 pub(crate) fn masked(text: &str) -> String {
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
     let is_scheme = !scheme.is_empty() && scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_alphanumeric());

@@ -10,19 +10,19 @@ use toml::{Table, Value};
 use super::address::Complaint;
 use super::{address, duration, nearest, size};
 use crate::reader::reach;
-use crate::reader::{Place, Section};
+use crate::reader::{KeyPath, Section};
 
 /// A value that was set.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
-    pub(crate) place: Place<'a>,
+    pub(crate) place: KeyPath<'a>,
     pub(crate) value: Value,
-    /// It came from an environment variable: text that may mean any type.
+    /// Whether it came from an environment variable: text that may stand for any type.
     pub(crate) is_from_variable: bool,
 }
 
 impl<'a> Entry<'a> {
-    pub(crate) fn new(place: Place<'a>, value: Value) -> Self {
+    pub(crate) fn new(place: KeyPath<'a>, value: Value) -> Self {
         let is_from_variable = place.context.variables.contains_key(&place.path) && value.is_str();
         Self { place, value, is_from_variable }
     }
@@ -36,7 +36,7 @@ impl<'a> Entry<'a> {
         parse(text).map_err(|mend| self.refuse(expected, mend)).ok()
     }
 
-    /// Text with at least one character that shows.
+    /// Text with at least one visible character.
     pub(crate) fn text(self, expected: &str) -> Option<String> {
         let is_filled =
             |text: &str| if text.trim().is_empty() { Err("fill it in".to_owned()) } else { Ok(text.into()) };
@@ -50,7 +50,7 @@ impl<'a> Entry<'a> {
         place.address(&text, parse)
     }
 
-    /// The URL of a server that we call. One that others on the way can listen to is remarked on.
+    /// The URL of a server that we call. Plain http to another machine gets a remark: it can be read on the way.
     pub(crate) fn server(self) -> Option<String> {
         let place = self.place.clone();
         let url = self.address(address::server)?;
@@ -169,7 +169,7 @@ impl<'a> Entry<'a> {
         values.into_iter().enumerate().map(item).collect()
     }
 
-    /// A table of its own.
+    /// The table that this value is.
     pub(crate) fn section(self) -> Option<Section<'a>> {
         let table = match self.value {
             Value::Table(ref table) => Some(table.clone()),

@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use super::problem::Problem;
 
 const PREFIX: &str = "SWITCHBOARD__";
-/// No key lies deeper: `integrations[0].assistant.backups[0].auth.apikey.env`.
+/// How many levels a key may have. No key has more; the deepest is
+/// `integrations[0].assistant.backups[0].auth.apikey.env`.
 const DEEPEST: usize = 10;
 
 /// The process's environment; variables that are not Unicode cannot be ours and are left out.
@@ -24,14 +25,14 @@ pub(crate) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('[', ".").replace(']', "").replace('.', "__").to_ascii_uppercase())
 }
 
-/// What the overlay did: which key was set by which variable, and what was wrong.
+/// The result of the overlay: which key was set by which variable, and what was wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Writes what the variables say into `table`.
+/// Writes the values of the variables into `table`.
 pub(crate) fn overlay(table: &mut Table, environment: &BTreeMap<String, String>) -> Overlay {
     let mut done = Overlay::default();
     let ours = environment.iter().filter_map(|(name, text)| Some((steps_of(name)?, name, text)));

@@ -10,9 +10,9 @@ use toml::de::DeTable;
 
 use super::problem::{Problem, Problems};
 
-/// Where the configuration is when nobody says.
+/// The configuration file when neither the command line nor `SWITCHBOARD_CONFIG` names one.
 const DEFAULT_PATH: &str = "./switchboard.toml";
-/// One slip may make the parser complain many times.
+/// How many syntax errors are reported at most: one slip may cause many of them.
 const MOST_COMPLAINTS: usize = 5;
 
 /// The text of the file that the command line or `SWITCHBOARD_CONFIG` names, else of `./switchboard.toml`, which may

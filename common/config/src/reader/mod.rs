@@ -25,8 +25,8 @@ use crate::reader::nearest::did_you_mean;
 use crate::reader::problem::Problem;
 use crate::reader::remark::Remark;
 
-/// Which addresses the clients of RabbitMQ and Redis understand: what begins well can still be more than a client does,
-/// such as a parameter that it does not know. Passed in, so that reading a configuration needs no client.
+/// Which addresses the clients of RabbitMQ and Redis understand: a well-formed URL can still hold something that the
+/// client does not know, such as a parameter. Passed in, so that reading a configuration needs no client.
 #[derive(Debug, Clone, Copy)]
 pub struct Clients {
     /// Whether RabbitMQ's client understands this URL.
@@ -46,7 +46,7 @@ pub(crate) struct Context<'a> {
     pub(crate) variables: BTreeMap<String, String>,
     /// Everything wrong so far.
     pub(crate) problems: RefCell<Vec<Problem>>,
-    /// Everything legal and suspicious so far.
+    /// Everything legal but suspicious so far.
     pub(crate) remarks: RefCell<Vec<Remark>>,
     /// Every key that was asked for, without list positions: `integrations[].id`.
     pub(crate) known: RefCell<BTreeSet<String>>,
@@ -54,7 +54,7 @@ pub(crate) struct Context<'a> {
 
 /// A key's position in the configuration, and where problems with it go.
 #[derive(Debug, Clone)]
-pub(crate) struct Place<'a> {
+pub(crate) struct KeyPath<'a> {
     pub(crate) context: &'a Context<'a>,
     /// Such as `integrations[0].twilio`; empty at the top.
     pub(crate) path: String,
@@ -62,14 +62,14 @@ pub(crate) struct Place<'a> {
     pub(crate) integration: Option<String>,
 }
 
-impl Place<'_> {
-    /// The place of `key` in this table.
+impl KeyPath<'_> {
+    /// The path of `key` in this table.
     pub(crate) fn key(&self, key: &str) -> Self {
         let path = if self.path.is_empty() { printable(key) } else { format!("{}.{}", self.path, printable(key)) };
         Self { path, ..self.clone() }
     }
 
-    /// The place of the item at `index` in this list.
+    /// The path of the item at `index` in this list.
     pub(crate) fn item(&self, index: usize) -> Self {
         Self { path: format!("{}[{index}]", self.path), ..self.clone() }
     }
@@ -92,7 +92,7 @@ impl Place<'_> {
         parse(text).map_err(complain).ok()
     }
 
-    /// Says what is suspicious here, though it is legal.
+    /// Reports what is legal but suspicious here.
     pub(crate) fn remark(&self, found: impl Into<String>, mend: impl Into<String>) {
         self.context.remarks.borrow_mut().push(Remark {
             key: self.path.clone(),
@@ -119,19 +119,19 @@ impl Place<'_> {
 /// One table of the configuration.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
-    pub(crate) place: Place<'a>,
+    pub(crate) place: KeyPath<'a>,
     table: Table,
     asked: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
-    pub(crate) fn new(place: Place<'a>, table: Table) -> Self {
+    pub(crate) fn new(place: KeyPath<'a>, table: Table) -> Self {
         Self { place, table, asked: Vec::new() }
     }
 
     /// The top table.
     pub(crate) fn root(context: &'a Context<'a>, table: Table) -> Self {
-        Self::new(Place { context, path: String::new(), integration: None }, table)
+        Self::new(KeyPath { context, path: String::new(), integration: None }, table)
     }
 
     /// Whether `key` was set and not yet taken.
@@ -139,12 +139,12 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
-    /// The text at `key`, which stays to be taken.
+    /// The text at `key`, which is not taken.
     pub(crate) fn peek_text(&self, key: &str) -> Option<&str> {
         self.table.get(key).and_then(Value::as_str)
     }
 
-    /// What stands at `key`, if anything.
+    /// Takes the value at `key`, if it is set.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.asked.push(key);
         let place = self.place.key(key);
@@ -153,7 +153,7 @@ impl<'a> Section<'a> {
         Some(Entry::new(place, value))
     }
 
-    /// What stands at `key`; its absence is a problem.
+    /// Takes the value at `key`; its absence is a problem.
     pub(crate) fn require(&mut self, key: &'static str, expected: &str) -> Option<Entry<'a>> {
         let entry = self.take(key);
         if entry.is_none() {
@@ -174,7 +174,7 @@ impl<'a> Section<'a> {
         self.take(key).map(Entry::items).unwrap_or_default().into_iter().filter_map(Entry::section).collect()
     }
 
-    /// Ends the walk of this table: whatever was not asked for is unknown.
+    /// Ends the walk of this table: each key that was not asked for is reported as unknown.
     pub(crate) fn finish(self) {
         for key in self.table.keys() {
             let mend = did_you_mean(key, &self.asked).unwrap_or_else(|| "remove it, or correct its name".to_owned());
@@ -183,7 +183,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// How this table's beginning looks in the file.
+    /// How this table's heading looks in the file.
     fn header(&self) -> String {
         match (self.place.path.as_str(), self.place.path.strip_suffix(']')) {
             ("", _) => "no heading, at the top of the file".to_owned(),
@@ -204,7 +204,7 @@ fn without_positions(path: &str) -> String {
     path.chars().filter(keep).collect()
 }
 
-/// A key from the file, without anything that could upset a terminal.
+/// A key from the file, safe for a terminal: at most 80 characters, quoted and escaped unless it is a bare key.
 fn printable(key: &str) -> String {
     let is_bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let short: String = key.chars().take(80).collect();

@@ -11,7 +11,7 @@ fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    // Of two as near, the one with the same beginning.
+    // Of two equally near names, the one with the same first character wins.
     let begins_otherwise = |known: &str| known.chars().next() != name.chars().next();
     let distance = |known: &&'n str| (strsim::damerau_levenshtein(&name, known), begins_otherwise(known));
     let is_near = |known: &&&'n str| distance(known).0 <= (known.len() / 3).max(1);

@@ -14,9 +14,9 @@ pub struct Problem {
     pub integration: Option<String>,
     /// The environment variable that set the key, when one did.
     pub variable: Option<String>,
-    /// What stands there.
+    /// What was found there.
     pub found: String,
-    /// What should stand there.
+    /// What is expected there.
     pub expected: String,
     /// What to do about it.
     pub mend: String,

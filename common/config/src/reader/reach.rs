@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Whether anybody on the way can read what is said to this server.
+/// Whether the traffic to this server can be read on the way: plain http to another machine.
 pub(crate) fn is_plain_and_remote(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     url.scheme() == "http" && !is_local(&url)
@@ -35,8 +35,8 @@ pub(crate) fn is_reachable_from_outside(text: &str) -> bool {
     }
 }
 
-/// Names without a dot, and those below what is reserved or customary for private networks:
-/// <https://www.iana.org/assignments/special-use-domain-names/>.
+/// Whether `name` may be public: it has a dot and does not end with a name that is reserved or customary for private
+/// networks: <https://www.iana.org/assignments/special-use-domain-names/>.
 fn is_public_name(name: &str) -> bool {
     const PRIVATE: [&str; 13] = [
         "local",

@@ -1,8 +1,8 @@
-//! What is legal in a configuration and suspicious: where, what it is, how to mend it.
+//! What is legal but suspicious in a configuration: where, what it is, how to mend it.
 
 use std::fmt;
 
-/// One thing that is legal and suspicious. Shows no secret, no password in a URL and no whole phone number.
+/// One thing that is legal but suspicious. Shows no secret, no password in a URL and no whole phone number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     /// The key, such as `integrations[0].twilio.auth_token`.

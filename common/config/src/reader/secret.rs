@@ -8,12 +8,12 @@ use toml::Value;
 
 use super::entry::{Entry, split_at_commas, table_in, toml_value};
 use super::suspicion;
-use crate::reader::{Place, Section};
+use crate::reader::{KeyPath, Section};
 
 const EXPECTED: &str = "a secret: text, { env = \"NAME\" } or { file = \"PATH\" }";
 
 impl Entry<'_> {
-    /// One secret. What looks wrong with it is remarked on.
+    /// One secret. A secret that looks wrong gets a remark.
     pub(crate) fn secret(self) -> Option<Secret> {
         let place = self.place.clone();
         let secret = self.hidden()?;
@@ -30,12 +30,12 @@ impl Entry<'_> {
 
     /// One address that holds a password, or a list of them.
     pub(crate) fn secret_addresses(self) -> Vec<Self> {
-        // No comma stands in an address unless it is escaped, while a secret may hold any character.
+        // An address holds no unescaped comma, while a secret may hold any character.
         let split = |text: &str| text.contains(',').then(|| split_at_commas(text));
         self.one_or_more(mend, split)
     }
 
-    /// The text of a secret, from wherever it is.
+    /// The text of a secret, also of one that refers to a variable or a file.
     pub(crate) fn hidden_text(self) -> Option<String> {
         self.hidden().map(|secret| secret.current().expose_secret().to_owned())
     }
@@ -60,11 +60,11 @@ impl Entry<'_> {
         }
     }
 
-    /// This value, or what stands in this list; `mend` says what to do about an empty one. `split` finds a list in text
-    /// from an environment variable.
+    /// The items of this list, or this value alone. `mend` says what to do about an empty list. `split` finds a list in
+    /// text from an environment variable.
     pub(crate) fn one_or_more(
         self,
-        mend: impl Fn(&Place<'_>) -> String,
+        mend: impl Fn(&KeyPath<'_>) -> String,
         split: impl Fn(&str) -> Option<Value>,
     ) -> Vec<Self> {
         let list = match &self.value {
@@ -104,7 +104,7 @@ fn referred(mut reference: Section<'_>) -> Option<Secret> {
     }
 }
 
-fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<Secret> {
+fn from_variable(place: &KeyPath<'_>, variable: Entry<'_>) -> Option<Secret> {
     let is_name = |text: &str| {
         !text.is_empty()
             && text.len() <= 128
@@ -112,7 +112,7 @@ fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<Secret> {
             && !text.starts_with(|c: char| c.is_ascii_digit())
     };
     let Some(name) = variable.value.as_str().filter(|text| is_name(text)) else {
-        // Somebody may have put the secret itself here.
+        // The value may be the secret itself, put here by mistake.
         variable.refuse_hidden("the name of an environment variable", "name the variable that holds the secret");
         return None;
     };
@@ -126,7 +126,7 @@ fn from_variable(place: &Place<'_>, variable: Entry<'_>) -> Option<Secret> {
     None
 }
 
-fn from_file(place: &Place<'_>, file: Entry<'_>) -> Option<Secret> {
+fn from_file(place: &KeyPath<'_>, file: Entry<'_>) -> Option<Secret> {
     let path = file.text("the path of a file")?;
     let secret = Secret::in_file(Path::new(&path));
     let refuse = |why| {
@@ -137,7 +137,7 @@ fn from_file(place: &Place<'_>, file: Entry<'_>) -> Option<Secret> {
     secret.map_err(refuse).ok()
 }
 
-fn mend(place: &Place<'_>) -> String {
+fn mend(place: &KeyPath<'_>) -> String {
     let name: String = place.path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let name = name.replace("__", "_").trim_matches('_').to_ascii_uppercase();
     format!("write {{ env = \"{name}\" }} and set that variable")

@@ -1,5 +1,5 @@
-//! What makes a secret look wrong: what people and their tools put around it by mistake. Each names a kind of mistake and
-//! how to mend it, and shows nothing of the secret.
+//! What makes a secret look wrong: characters that people and their tools put around it by mistake. Each finding names
+//! a kind of mistake and how to mend it, and shows nothing of the secret.
 
 /// What is suspicious, and how to mend it.
 type Suspicion = (&'static str, &'static str);

@@ -39,7 +39,7 @@ pub(crate) fn read(mut section: Section<'_>) -> Option<AssistantSettings> {
 fn scripted(mut section: Section<'_>) -> ScriptedSettings {
     let file = section.take("file").and_then(|entry| entry.text("the path of a dialogue in TOML")).map(PathBuf::from);
     if file.as_ref().is_some_and(|file| !file.is_file()) {
-        // No problem: only the machines where workers run need it.
+        // A remark and no problem: only the machines where workers run need the file.
         let mend = "put it where workers run; they do not start without it";
         section.place.key("file").remark("is not on this machine", mend);
     }
@@ -98,7 +98,8 @@ fn first_location(section: &mut Section<'_>) -> Option<WatsonxLocation> {
     Some(WatsonxLocation { url: url?, assistant_id: assistant_id?, environment_id, version, auth: auth? })
 }
 
-/// A backup: what it does not say is as in the first location, but the environment belongs to the assistant.
+/// A backup. What it does not set, it inherits from the first location. The environment is inherited only together with
+/// the assistant, to which it belongs.
 fn backup_location(mut section: Section<'_>, first: Option<&WatsonxLocation>) -> Option<WatsonxLocation> {
     let url = section.require("url", "the service URL of the backup").and_then(service_url);
     let own_assistant = section.take("assistant_id").map(assistant_id);

@@ -1,4 +1,4 @@
-//! Reads how we prove ourselves to an assistant.
+//! Reads how we authenticate to an assistant.
 
 use integration::{AssistantAuth, CloudPakSecret};
 use secret::Secret;

@@ -1,4 +1,4 @@
-//! What holds when nothing is configured.
+//! The defaults, which apply where nothing is configured.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use message::{Address, IntegrationId};
 
 use super::{assistant, options, provider};
 use crate::reader::entry::Entry;
-use crate::reader::{Place, Section};
+use crate::reader::{KeyPath, Section};
 
 /// What must differ, and where it was first seen.
 #[derive(Default)]
@@ -87,13 +87,13 @@ fn masked(text: &str) -> String {
     masked.escape_debug().to_string()
 }
 
-fn refuse_second_id(place: &Place<'_>, id: &IntegrationId, index: usize, seen: &mut Seen) {
+fn refuse_second_id(place: &KeyPath<'_>, id: &IntegrationId, index: usize, seen: &mut Seen) {
     let Some(first) = seen.ids.insert(id.clone(), index) else { return };
     let found = format!("is \"{id}\", which integrations[{first}] has");
     place.problem(found, "an id that no other integration has", "rename one of the two");
 }
 
-fn refuse_second_number(place: &Place<'_>, provider: &'static str, number: &Address, index: usize, seen: &mut Seen) {
+fn refuse_second_number(place: &KeyPath<'_>, provider: &'static str, number: &Address, index: usize, seen: &mut Seen) {
     let Some(first) = seen.numbers.insert((provider, number.clone()), index) else { return };
     let found = format!("is {number}, which integrations[{first}] has");
     place.problem(found, "a number that no other integration of this provider has", "remove it from one of the two");

@@ -1,4 +1,4 @@
-//! What Switchboard is configured with, a file for each heading.
+//! The sections of the configuration, one file for each heading.
 
 mod assistant;
 mod credentials;

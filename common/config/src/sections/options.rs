@@ -10,7 +10,7 @@ use crate::reader::Section;
 use crate::reader::duration;
 use crate::reader::entry::Entry;
 
-/// Says when an option, as it is set, changes nothing.
+/// Whether an option, as it is set, changes nothing.
 type IsIdle = fn(&Options) -> bool;
 
 /// Options that this release accepts without effect.

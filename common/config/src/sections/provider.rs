@@ -30,7 +30,7 @@ pub(crate) fn read(integration: &mut Section<'_>) -> Option<ProviderSettings> {
     }
 }
 
-/// The account's section. Without a choice of provider it is read if it is there, for its problems.
+/// The account's section. Without a valid provider it is read if it is there, to report its problems.
 fn account<'a>(integration: &mut Section<'a>, name: &'static str, is_chosen: Option<bool>) -> Option<Section<'a>> {
     let place = integration.place.key(name);
     match (is_chosen, integration.take(name)) {

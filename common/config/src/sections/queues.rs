@@ -1,5 +1,5 @@
-//! The part of the configuration that says where the queues are: enough for commands that do nothing else, on machines
-//! that have nothing else.
+//! The part of the configuration that says where the queues are. It is enough for commands that use only the queues,
+//! also on machines where the rest is not configured.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::{BrokerConfig, Clients, Problem, Problems, walk};
 /// Where the queues are.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
-    /// The embedded queues live here.
+    /// The directory of the embedded queues.
     pub data_dir: PathBuf,
     /// The queues.
     pub broker: BrokerConfig,
 }
 
 impl QueueConfig {
-    /// Reads as [`crate::Config::load`] does, and passes over what is wrong or missing elsewhere: secrets of the
-    /// integrations, say, that only the services know.
+    /// Reads as [`crate::Config::load`] does, and ignores what is wrong or missing elsewhere, such as secrets of the
+    /// integrations that only the services know.
     ///
     /// # Errors
     /// Everything that is wrong with `broker` and `data_dir`, at once.
@@ -34,7 +34,7 @@ impl QueueConfig {
 }
 
 fn concerns_queues(problem: &Problem) -> bool {
-    // Of what is wrong with a variable itself the key is its name.
+    // A problem with a variable itself has the variable's name as its key.
     let ours = ["broker", "data_dir", "SWITCHBOARD__BROKER", "SWITCHBOARD__DATA_DIR"];
     ours.iter().any(|ours| problem.key.starts_with(ours))
 }

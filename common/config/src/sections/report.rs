@@ -11,11 +11,12 @@ use secrecy::ExposeSecret as _;
 use crate::reader::address;
 use crate::{BrokerConfig, BrokerUrl, Config, Problems, StoreUrl};
 
-/// Makes Twilio try again when we cannot be reached or answer with a server error, for as long as it ever waits:
-/// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>.
+/// Makes Twilio retry a webhook when we cannot be reached or answer with a server error, for the longest time that
+/// Twilio allows: <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>.
 const TWILIO_RETRIES: &str = "#rc=3&rp=ct,rt,5xx&rt=4000";
 
-/// What a person should read about a configuration; no secret and no whole number is in it. Ends with a newline.
+/// Returns what a person should read about a configuration. It holds no secret and no whole phone number, and ends with
+/// a newline.
 #[must_use]
 pub fn report(result: &Result<Config, Problems>) -> String {
     match result {

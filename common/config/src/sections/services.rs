@@ -12,13 +12,13 @@ use super::integrations;
 use crate::reader::address;
 use crate::reader::entry::{Entry, split_at_commas};
 use crate::reader::reach;
-use crate::reader::{Place, Section};
+use crate::reader::{KeyPath, Section};
 use crate::{
     BrokerConfig, BrokerUrl, Config, IngressConfig, OperationsConfig, SenderConfig, StoreConfig, StoreUrl, WorkerConfig,
 };
 
 const EMBEDDED: &str = "embedded";
-/// More at a time than one process can use.
+/// The upper bound of each concurrency: more than one process can use.
 const MOST_AT_A_TIME: usize = 65_536;
 
 /// Reads the whole configuration; what does not fit is reported and replaced by its default.
@@ -95,7 +95,7 @@ fn store_url(entry: Entry<'_>) -> Option<StoreUrl> {
     secret_address(entry, |text| address::redis(text, clients)).map(StoreUrl::Redis)
 }
 
-/// An address that may hold a password, so it may come from where secrets come from.
+/// An address that may hold a password, so it may refer to a variable or a file, as a secret does.
 fn secret_address(
     entry: Entry<'_>,
     parse: impl Fn(&str) -> Result<String, address::Complaint>,
@@ -181,8 +181,9 @@ fn socket_address(entry: Entry<'_>) -> Option<SocketAddr> {
     })
 }
 
-/// Providers post texts and receipts to the public URL. A simulator on this machine reaches whatever we reach.
-fn remark_on_unreachable(root: &Place<'_>, config: &Config) {
+/// Remarks on public URLs that the Internet cannot reach: providers post texts and receipts there. A simulator on this
+/// machine reaches every address that we reach, so it needs no remark.
+fn remark_on_unreachable(root: &KeyPath<'_>, config: &Config) {
     let is_simulated = |one: &Arc<Integration>| reach::is_this_machine(one.provider.base_url());
     let mut integrations = config.integrations.iter().peekable();
     if integrations.peek().is_some() && integrations.all(is_simulated) {
@@ -196,7 +197,7 @@ fn remark_on_unreachable(root: &Place<'_>, config: &Config) {
     }
 }
 
-fn refuse_one_port_for_two(root: &Place<'_>, config: &Config) {
+fn refuse_one_port_for_two(root: &KeyPath<'_>, config: &Config) {
     let (ingress, operations) = (config.ingress.listen, config.operations.listen);
     let is_shared =
         ingress.ip() == operations.ip() || ingress.ip().is_unspecified() || operations.ip().is_unspecified();

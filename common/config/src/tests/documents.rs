@@ -97,7 +97,7 @@ fn the_defaults_shown_in_the_example_are_the_defaults() {
         format!("{:?}", Config { remarks: Vec::new(), ..config })
     };
     assert_eq!(read(&shown), read(EXAMPLE));
-    // Left out, the number in force comes before it.
+    // When `partitions` is left out, the number that the broker already has precedes the default.
     assert!(EXAMPLE.contains(&format!("#partitions = {DEFAULT_PARTITIONS}\n")));
 }
 

@@ -55,7 +55,7 @@ fn a_syntax_error_is_told_by_line_and_column_without_the_text() {
     insta::assert_snapshot!(report(&from_toml(text, &no_environment())));
 }
 
-/// What the whole example says after one replacement: it must begin so.
+/// Asserts the first problem of the whole example after one replacement: how it starts and what it contains.
 #[track_caller]
 fn assert_problem(from: &str, to: &str, starts: &str, contains: &str) {
     let base = if WHOLE.contains(from) { WHOLE.to_owned() } else { intelepeer() };

@@ -1,4 +1,4 @@
-//! What is legal and suspicious: it is said, with the key and how to mend it, and the configuration is good all the same.
+//! What is legal but suspicious gets a remark with the key and how to mend it, and the configuration is still good.
 
 use super::{WHOLE, environment, from_toml, no_environment, whole_environment};
 use crate::Remark;

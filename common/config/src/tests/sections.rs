@@ -1,4 +1,4 @@
-//! What a good configuration is read as.
+//! How a good configuration is read.
 
 use broker::DEFAULT_PARTITIONS;
 use integration::{AssistantAuth, AssistantSettings, CloudPakSecret, Integration, WatsonxSettings};
@@ -37,7 +37,7 @@ fn the_example_of_the_design_loads_and_equals_the_defaults() {
     let config = load(WHOLE);
     let integration = support(&config);
     let mut defaults = Config::default();
-    // Said or not said makes a difference: a number in force wins over a default.
+    // Setting the default makes a difference: when it is not set, the number that the broker already has wins.
     defaults.broker.partitions = Some(DEFAULT_PARTITIONS);
     assert_eq!(config.ingress.public_url(), Some("https://sms.example.com"));
     for (read, default) in [

@@ -16,14 +16,14 @@ use super::writer::{self, Job, Task};
 const FILE_NAME: &str = "switchboard.db";
 const LOCK_NAME: &str = "switchboard.lock";
 
-/// How long a commit waits for one of another process.
+/// How long a commit waits for a commit of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Jobs that may wait for the writer; callers beyond wait for room, so memory stays bounded.
 const MAX_WAITING: usize = 1024;
 
-/// The embedded database, with its one writer thread. Cheap to clone; dropping the last clone writes what was taken and
-/// frees the file.
+/// The embedded database, with its one writer thread. Cheap to clone; dropping the last clone writes the jobs that were
+/// taken and frees the file.
 #[derive(Debug, Clone)]
 pub struct Database(Arc<Handle>);
 
@@ -34,7 +34,8 @@ struct Handle {
 }
 
 impl Database {
-    /// Opens `switchboard.db` in `data_dir`, or makes both. Blocks for as long as the disk takes.
+    /// Opens `switchboard.db` in `data_dir`, and creates both if they are missing. Blocks for as long as the disk
+    /// takes.
     ///
     /// # Errors
     /// Misconfigured when another process uses the directory, it cannot be written, or a newer release made the file;
@@ -73,7 +74,7 @@ impl Database {
         }
         let connection = Connection::open(file).map_err(|e| cannot_open(&e))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| cannot_open(&e))?;
-        // Bringing it up to date is for whoever has the directory.
+        // Only the process that owns the directory migrates the file.
         is_current(&connection).map_err(unusable)?;
         configure(&connection).map_err(|e| cannot_open(&e))?;
         Self::spawn(connection, None)
@@ -109,7 +110,7 @@ impl Database {
     /// Runs `work` in a transaction of its own and returns once that is durable.
     ///
     /// # Errors
-    /// Transient, and nothing of `work` stays: it failed, or the commit did.
+    /// Transient when `work` or the commit failed. Nothing of `work` stays.
     pub(crate) async fn run<T, Work>(&self, work: Work) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -118,7 +119,7 @@ impl Database {
         self.run_then(work, |_| {}).await
     }
 
-    /// Like [`Database::run`]; `then` is called once `work` is durable, even when this future was dropped meanwhile.
+    /// Like [`Database::run`]; `then` is called once `work` is durable, even when this future was dropped before that.
     /// It runs on the writer thread and must not block.
     pub(crate) async fn run_then<T, Work, Then>(&self, work: Work, then: Then) -> Result<T, Failure>
     where
@@ -156,8 +157,8 @@ impl Drop for Handle {
     }
 }
 
-/// Opens the file at `path`, or makes one that only our own user may read: texts and numbers lie in it. One that was there
-/// before and lets others read is remarked on, and stays as it is: its owner may have meant it.
+/// Opens the file at `path`, or creates one that only our own user may read: it holds texts and numbers. An existing
+/// file that others may read is logged and left as it is: its owner may have meant it.
 fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -171,7 +172,7 @@ fn private_file(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Texts and numbers lie in it: only our own user may look.
+/// Creates a directory that only our own user may read: it holds texts and numbers.
 fn make_private_dir(dir: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -180,7 +181,7 @@ fn make_private_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // auto_vacuum counts only before the first page is written, so it comes first.
+    // auto_vacuum takes effect only before the first page is written, so it comes first.
     connection.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
@@ -262,7 +263,7 @@ mod tests {
         let found = modes();
         assert!(found.contains_key("switchboard.db-wal") && found.contains_key("switchboard.db-shm"), "{found:?}");
         assert!(found.values().all(|mode| mode == "600"), "{found:?}");
-        // What its owner opened for others stays open.
+        // A file that its owner made readable for others stays so.
         drop(database);
         std::fs::set_permissions(dir.path().join(FILE_NAME), std::fs::Permissions::from_mode(0o640)).unwrap();
         let database = Database::open(dir.path()).unwrap();

@@ -1,4 +1,4 @@
-//! The tables of the embedded database, as numbered steps: `PRAGMA user_version` says how many a file has behind it.
+//! The tables of the embedded database, as numbered steps: `PRAGMA user_version` says how many a file has taken.
 
 use rusqlite::Connection;
 
@@ -111,7 +111,7 @@ pub(super) enum SchemaError {
     /// A newer release has changed it.
     #[error("schema {0} is newer than {latest}, the newest this release reads", latest = STEPS.len())]
     Newer(u32),
-    /// An older release made it, and nobody has brought it up to date.
+    /// An older release made it, and it was not brought up to date since.
     #[error("schema {0} is older than {latest}: start this release's switchboard on it first", latest = STEPS.len())]
     Older(u32),
     /// SQLite failed.
@@ -119,7 +119,7 @@ pub(super) enum SchemaError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Takes the steps that the file does not have behind it yet, each whole or not at all.
+/// Takes the steps that the file has not taken yet, each whole or not at all.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let mut version = 0;
@@ -136,7 +136,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     if done > version { Err(SchemaError::Newer(done)) } else { Ok(()) }
 }
 
-/// Whether the file is as this release makes it.
+/// Fails unless the file has the schema of this release.
 pub(super) fn is_current(connection: &Connection) -> Result<(), SchemaError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match usize::try_from(done).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
@@ -157,7 +157,7 @@ mod tests {
     use crate::EmbeddedBroker;
     use crate::{Database, EmbeddedStore};
 
-    /// Files that earlier releases left, by the number of steps they had behind them.
+    /// Files that earlier releases left, by the number of steps that they had taken.
     const LEFT: [(u32, &str); 1] = [(1, include_str!("../../../../tests/fixtures/database/step1.sql"))];
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! The one thread that owns the database connection. It takes every job that waits and commits them together, so many
-//! callers share the price of one sync to disk. Reads go through it too: what they see is what is durable.
+//! The one thread that owns the database connection. It takes all waiting jobs and commits them together, so that many
+//! callers share the cost of one sync to disk. Reads go through it too, so they see only what is durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 /// At most this many jobs share a commit; it bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
 
-/// After this many batches the writer looks whether the file has shrunk inside.
+/// After this many batches the writer checks the file for free pages.
 const TRIM_EVERY: u32 = 64;
 
 /// Free pages (4 KiB each) that stay in the file for reuse.
@@ -25,7 +25,8 @@ pub(super) trait Job: Send {
     fn answer(self: Box<Self>, committed: &Result<(), Failure>);
 }
 
-/// `work` gives a `T`; `then` is told on the writer thread once that is durable, even when no caller waits any more.
+/// `work` returns a `T`. `then` is called with it on the writer thread once it is durable, even when no caller waits
+/// any more.
 pub(super) struct Task<T, Work, Then> {
     work: Option<Work>,
     then: Then,
@@ -112,7 +113,8 @@ fn try_commit(connection: &Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::
     Ok(())
 }
 
-/// `None` when `work` panicked: nothing of it stays, and the thread lives on for the others.
+/// Runs `work` in a savepoint. Returns `None` when it panicked: nothing of it stays, and the thread goes on for the
+/// other jobs.
 fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -121,7 +123,7 @@ fn in_savepoint<T>(
     let worked = catch_unwind(AssertUnwindSafe(|| work(connection)));
     let result = worked.map_or(Ok(None), |result| result.map(Some));
     let stays = matches!(result, Ok(Some(_)));
-    // A failure that rolled everything back has taken the savepoint along; what it was matters more than that.
+    // A failure that rolled everything back has removed the savepoint too. That failure is the one to return.
     if stays || !connection.is_autocommit() {
         if !stays {
             connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
@@ -131,7 +133,7 @@ fn in_savepoint<T>(
     result
 }
 
-/// Gives some of what a past backlog took back to the file system.
+/// Gives some of the pages that a past backlog took back to the file system.
 fn trim(connection: &Connection) -> rusqlite::Result<()> {
     let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     if free > FREE_PAGES_KEPT {
@@ -140,7 +142,7 @@ fn trim(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What `error` means: nothing was changed, and the disk may have room again later. SQLite's words name tables and
+/// The failure for `error`: nothing was changed, and the disk may have room again later. SQLite's words name tables and
 /// columns, never values.
 pub(super) fn failure(what: &str, error: &rusqlite::Error) -> Failure {
     let failure = Failure::transient(what).caused_by(error.to_string());

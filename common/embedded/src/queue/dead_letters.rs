@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::dead_letters::{DeadLetter, DeadLetters, Place, Walk};
+use broker::dead_letters::{DeadLetter, DeadLetters, LetterTag, Walk};
 use broker::{Outgoing, Stage};
 use message::clock::Timestamp;
 use message::failure::Failure;
@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{EmbeddedBroker, refuse_if_full, touched};
 use crate::queue::write::{self, Taken};
 
-/// At most this many are read at a time.
+/// At most this many dead letters are read at a time.
 const FETCHED_AT_ONCE: u32 = 64;
 
 #[async_trait]
@@ -45,7 +45,7 @@ impl Walk for EmbeddedWalk {
         Ok(self.ready.pop_front())
     }
 
-    async fn replay(&mut self, letters: &[(Place, Outgoing)]) -> Result<u64, Failure> {
+    async fn replay(&mut self, letters: &[(LetterTag, Outgoing)]) -> Result<u64, Failure> {
         let (letters, row_limit, now_ms) = (letters.to_vec(), self.broker.row_limit, self.broker.now_ms());
         let messages: Vec<Outgoing> = letters.iter().map(|(_, message)| message.clone()).collect();
         let (stages, touched) = (Arc::clone(&self.broker.stages), touched(&messages));
@@ -54,8 +54,8 @@ impl Walk for EmbeddedWalk {
                 return Ok((Taken::Full(stage), 0));
             }
             let mut replayed = 0;
-            for (place, message) in &letters {
-                if remove(connection, *place)? {
+            for (tag, message) in &letters {
+                if remove(connection, *tag)? {
                     write::insert(connection, std::slice::from_ref(message), now_ms)?;
                     replayed += 1;
                 }
@@ -66,8 +66,8 @@ impl Walk for EmbeddedWalk {
         refuse_if_full(taken).map(|()| replayed)
     }
 
-    async fn discard(&mut self, place: Place) -> Result<bool, Failure> {
-        self.broker.database.run(move |connection| remove(connection, place)).await
+    async fn discard(&mut self, tag: LetterTag) -> Result<bool, Failure> {
+        self.broker.database.run(move |connection| remove(connection, tag)).await
     }
 
     async fn close(self: Box<Self>) {}
@@ -94,7 +94,7 @@ fn letter(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, DeadLetter)> {
     let number: i64 = row.get("number")?;
     let stage: String = row.get("stage")?;
     let letter = DeadLetter {
-        place: Place(u64::try_from(number).unwrap_or_default()),
+        tag: LetterTag(u64::try_from(number).unwrap_or_default()),
         stage: Stage::ALL.into_iter().find(|one| one.as_str() == stage).unwrap_or(Stage::Inbound),
         reason: row.get("reason")?,
         detail: row.get("detail")?,
@@ -105,8 +105,8 @@ fn letter(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, DeadLetter)> {
     Ok((number, letter))
 }
 
-fn remove(connection: &Connection, place: Place) -> rusqlite::Result<bool> {
+fn remove(connection: &Connection, tag: LetterTag) -> rusqlite::Result<bool> {
     const DELETE: &str = "DELETE FROM dead_letters WHERE number = ?1";
-    let number = i64::try_from(place.0).unwrap_or_default();
+    let number = i64::try_from(tag.0).unwrap_or_default();
     Ok(connection.prepare_cached(DELETE)?.execute([number])? > 0)
 }

@@ -1,8 +1,9 @@
 //! The embedded broker: queues in the SQLite file that the embedded store uses too.
 //!
-//! A stage is one ordered queue with one active consumer; partitions are a matter of RabbitMQ. So that a conversation with
-//! many messages does not keep the others waiting, only some of each are handed out at a time. What a consumer holds is
-//! noted in the file: after a crash the next process knows what its predecessor held, and only that.
+//! A stage is one ordered queue with one active consumer; only RabbitMQ has partitions. A limited number of each
+//! conversation's messages is handed out at a time, so that a conversation with many messages does not keep the others
+//! waiting. The file records which messages a consumer holds: after a crash the next process knows what its predecessor
+//! held, and only that.
 
 mod dead_letters;
 mod read;
@@ -35,9 +36,8 @@ pub struct EmbeddedBroker {
 impl EmbeddedBroker {
     /// The queues of `database`, parking messages by `clock`.
     ///
-    /// A consumer with nothing to do sleeps (in `tokio::time`) until a message arrives or for as long as `clock` says
-    /// that the next parked one still has to wait, and a second at most: another process may replay dead letters, and
-    /// clocks are set.
+    /// An idle consumer sleeps (in `tokio::time`) until a message arrives or the next parked one is due by `clock`, and
+    /// for a second at most: another process may replay dead letters, and clocks are set.
     #[must_use]
     pub fn new(database: Database, clock: Clock) -> Self {
         Self { database, clock, stages: Arc::default(), row_limit: MAX_LENGTH.into() }
@@ -103,7 +103,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
-    use broker::{Delivery, Reason};
+    use broker::{Delivery, Reason, ReasonName};
     use bytes::Bytes;
     use message::clock::Timestamp;
     use tokio::time::Instant;
@@ -135,7 +135,7 @@ mod tests {
         assert!(refused.kind.is_retryable());
         assert_eq!(refused.to_string(), "queue full: inbound");
         let parked = message(Destination::Delayed(Stage::Inbound, Duration::from_secs(60)), "parked");
-        let dead = message(Destination::Dead(Stage::Inbound, Reason::new("permanent", "refused")), "dead");
+        let dead = message(Destination::Dead(Stage::Inbound, Reason::new(ReasonName::Permanent, "refused")), "dead");
         let two = [parked.clone(), parked, dead];
         broker.publish(&two).await.unwrap();
         broker.publish(&[work("2")]).await.unwrap_err();
@@ -221,7 +221,7 @@ mod tests {
         let database = Database::in_memory().unwrap();
         let [ours, theirs] = [(); 2].map(|()| EmbeddedBroker::new(database.clone(), Clock::system()));
         let mut subscription = ours.subscribe(Stage::Inbound, 1);
-        // The run loop gives each wait up as soon as anything else happens.
+        // The run loop abandons each wait as soon as anything else happens.
         let mut next = async || tokio::time::timeout(Duration::from_millis(50), subscription.next()).await;
         next().await.unwrap_err();
         theirs.publish(&[work("replayed")]).await.unwrap();

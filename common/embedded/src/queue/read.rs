@@ -1,8 +1,8 @@
-//! Reads a stage's queue for its consumer, fairly: of one conversation only so much is held at a time, and what is beyond
-//! that is passed over and caught up with later. Each conversation stays in order.
+//! Reads a stage's queue for its consumer, fairly: a limited number of messages of one conversation is held at a time,
+//! and the messages beyond that are skipped and read later. Each conversation stays in order.
 //!
-//! Every message is looked at once in passing and read once, from an index, so a look costs the same whatever the length
-//! of the queue. A conversation that was passed over is remembered by where it was left.
+//! Every message is scanned once and read once, from an index, so a look costs the same whatever the length of the
+//! queue. For each skipped conversation the position up to which it was read is kept.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -15,11 +15,11 @@ use crate::queue::write::{Conversation, Queued, follow_clock_back, next_due_ms, 
 
 /// At most this many messages are read at a time, so memory stays flat however long the queue is.
 const READ_AT_ONCE: usize = 64;
-/// At most this many of them are of conversations that were passed over, so that those behind come in any case.
+/// At most this many of them are of skipped conversations, so that the messages behind come in any case.
 const CAUGHT_UP_AT_ONCE: usize = READ_AT_ONCE / 2;
-/// At most this many messages are looked at in passing at a time.
+/// At most this many messages are scanned at a time.
 const PASSED_AT_ONCE: usize = 1024;
-/// No more messages of one conversation are held: as many as a burst joins, and some more.
+/// At most this many messages of one conversation are held: as many as a burst joins, and some more.
 pub(super) const HELD_PER_CONVERSATION: usize = 32;
 
 /// How far a consumer has read.
@@ -27,13 +27,13 @@ pub(super) const HELD_PER_CONVERSATION: usize = 32;
 pub(super) struct Position {
     /// All messages up to this number were read, or belong to a conversation that lags.
     read_up_to: i64,
-    /// Conversations that were passed over, each with the number up to which it was read. Each was held in full when it
-    /// was passed over, and those are caught up with in turns, so there are no more than can be held in full.
+    /// Skipped conversations, each with the number up to which it was read. Each was at its limit when it was skipped,
+    /// and they are read on in turn, so there are no more than can be at their limit.
     lagging: VecDeque<(Conversation, i64)>,
 }
 
 impl Position {
-    /// Whether any conversation was passed over.
+    /// Whether any conversation was skipped and is not read to the end.
     pub(super) fn lags(&self) -> bool {
         !self.lagging.is_empty()
     }
@@ -44,16 +44,16 @@ impl Position {
 pub(super) struct Fetched {
     /// The next messages, those of each conversation oldest first.
     pub(super) messages: Vec<Queued>,
-    /// How far that is.
+    /// The position after these messages.
     pub(super) position: Position,
-    /// Whether nothing was left to look at.
+    /// Whether the end of the queue was reached.
     pub(super) is_at_end: bool,
     /// When the next parked message is due.
     pub(super) next_due_ms: Option<i64>,
 }
 
 /// Moves parked messages that are due to the end of the queue, then reads the next ones after `position` and notes that
-/// they are held. So many of each conversation are `held` already.
+/// they are held. `held` counts the messages of each conversation that the consumer holds already.
 pub(super) fn fetch(
     connection: &Connection,
     stage: Stage,
@@ -75,12 +75,12 @@ pub(super) fn fetch(
     Ok(Fetched { messages, position, is_at_end, next_due_ms: next_due_ms(connection, stage)? })
 }
 
-/// Forgets that anything of `stage` was held: it was given back in good order.
+/// Forgets which messages of `stage` were held: they were given back in good order.
 pub(super) fn give_back(connection: &Connection, stage: Stage) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM held WHERE stage = ?1")?.execute([stage.as_str()]).map(drop)
 }
 
-/// Returns how often the message was noted before.
+/// Notes that the message is held. Returns how often it was noted before.
 fn note_held(connection: &Connection, stage: Stage, number: i64) -> rusqlite::Result<u32> {
     const NOTE: &str = "INSERT INTO held (number, stage, times) VALUES (?1, ?2, 0)
         ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times";
@@ -96,7 +96,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Reads on in conversations that were passed over and have room again.
+    /// Reads on in skipped conversations that have room again.
     fn catch_up(&mut self) -> rusqlite::Result<()> {
         for _ in 0..self.position.lagging.len() {
             let room_here = CAUGHT_UP_AT_ONCE.saturating_sub(self.messages.len());
@@ -116,7 +116,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The next messages of `conversation` among those that were passed over.
+    /// The next skipped messages of `conversation`, `most` at most.
     fn read_on(&self, conversation: Conversation, left_at: i64, most: usize) -> rusqlite::Result<Vec<Queued>> {
         const SELECT: &str = "SELECT number, payload FROM messages
             WHERE stage = ?1 AND key IS ?2 AND number > ?3 AND number <= ?4 ORDER BY number LIMIT ?5";
@@ -134,8 +134,8 @@ impl Look<'_> {
             .collect()
     }
 
-    /// Reads the messages that nobody has looked at yet, passes over conversations that are held in full, and says
-    /// whether there were no more.
+    /// Reads the messages not scanned yet, and skips conversations that are at their limit. Returns whether the end of
+    /// the queue was reached.
     fn go_on(&mut self) -> rusqlite::Result<bool> {
         const SELECT: &str = "SELECT number, key, payload FROM messages INDEXED BY messages_by_stage
             WHERE stage = ?1 AND number > ?2 ORDER BY number";
@@ -184,7 +184,7 @@ mod tests {
     const STAGE: Stage = Stage::Inbound;
 
     fn conversation(number: u16) -> Conversation {
-        // Number 0 stands for payloads that nobody could read.
+        // Number 0 stands for unreadable payloads.
         (number > 0).then(|| ConversationKey::from_hex(&format!("{number:032x}")).unwrap())
     }
 
@@ -216,7 +216,7 @@ mod tests {
             counts
         }
 
-        /// Reads on; returns what came, and whether nothing was left to look at.
+        /// Reads on. Returns the messages, and whether the end of the queue was reached.
         fn fetch(&mut self) -> (Vec<Queued>, bool) {
             let fetched = fetch(self.connection, STAGE, self.position.clone(), self.counts(), 0).unwrap();
             self.position = fetched.position;

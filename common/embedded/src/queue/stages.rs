@@ -1,5 +1,5 @@
-//! What the embedded broker remembers about each stage while the process lives: whose turn it is to consume, that
-//! something arrived, and what the consumer holds.
+//! The embedded broker's state of each stage, in memory: which consumer is active, whether messages arrived, and what
+//! the consumer holds.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -31,7 +31,7 @@ pub(super) struct StageState {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     read: Mutex<Read>,
-    /// One was settled. Keeps one wake-up for a consumer that is busy.
+    /// A message was settled. Keeps one wake-up for a consumer that is busy.
     pub(super) settled: Notify,
 }
 
@@ -50,7 +50,7 @@ impl Stages {
         }
     }
 
-    /// Tells the consumers of `stages` to look.
+    /// Wakes the consumers of `stages`.
     pub(super) fn wake(&self, stages: &[Stage]) {
         for stage in stages {
             self.of(*stage).arrived.notify_one();
@@ -83,12 +83,12 @@ impl Held {
         self.settled.notify_one();
     }
 
-    /// How many there are.
+    /// How many messages are held.
     pub(super) fn count(&self) -> usize {
         locked(&self.read).conversations.len()
     }
 
-    /// How many there are of each conversation.
+    /// How many messages of each conversation are held.
     pub(super) fn of_each(&self) -> HashMap<Conversation, usize> {
         locked(&self.read).counts.clone()
     }

@@ -17,14 +17,15 @@ use super::stages::{Held, StageState};
 use super::{EmbeddedBroker, refuse_if_full, touched};
 use crate::queue::write::{self, Queued, Taken};
 
-/// `prefetch` holds for each partition, and a stage is all partitions in one: as many as the default configuration has.
+/// How many messages are held for each unit of `prefetch`: `prefetch` is per partition, and a stage is all partitions
+/// in one.
 const HELD_PER_PREFETCH: usize = 64;
 
-/// A consumer with nothing to do looks again after this long: another process may have replayed dead letters, clocks are
-/// set, and machines are suspended.
+/// An idle consumer looks again after this long: another process may have replayed dead letters, clocks are set, and
+/// machines are suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// A look into the queue on its way.
+/// A read of the queue in progress.
 type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send>>;
 
 /// One subscriber. It is handed deliveries from when its turn comes until it is closed or dropped.
@@ -38,7 +39,7 @@ pub(super) struct EmbeddedSubscription {
     ready: VecDeque<Queued>,
     position: Position,
     fetching: Option<Fetching>,
-    /// Nothing was left to read.
+    /// Set when the end of the queue was reached.
     at_end: Option<AtEnd>,
     held: Arc<Held>,
     backoff: Backoff,
@@ -49,7 +50,7 @@ pub(super) struct EmbeddedSubscription {
 struct AtEnd {
     /// When the next parked message is due, if there is one.
     next_due_ms: Option<i64>,
-    /// When to look again in any case, however often whoever waits gives up before.
+    /// When to look again in any case, however often the caller abandons its wait before.
     look_again_at: Instant,
 }
 
@@ -82,7 +83,7 @@ impl EmbeddedSubscription {
             self.wait(at_end).await;
             self.at_end = None;
         }
-        // What is read counts as held, so a look that has begun is not given up when whoever waits for it is.
+        // A read marks its messages as held, so a read that has begun is kept when the caller abandons its wait.
         let fetching = self.fetching.get_or_insert_with(|| {
             let (stage, now_ms, position) = (self.stage, self.broker.now_ms(), self.position.clone());
             let (database, held) = (self.broker.database.clone(), self.held.of_each());
@@ -137,7 +138,7 @@ impl Subscription for EmbeddedSubscription {
         }
     }
 
-    /// What is held goes back before the turn passes on, and the next consumer reads from the start.
+    /// Gives the held messages back before the turn passes on: the next consumer reads from the start.
     async fn close(self: Box<Self>) {
         if self.turn.is_none() {
             return;

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 /// At most this many parked messages move to their queue's end at a time.
 const RELEASED_AT_ONCE: u32 = 256;
 
-/// Whose order a message belongs to; payloads nobody could read have one of their own.
+/// The conversation within which a message keeps its order; unreadable payloads have an order of their own.
 pub(super) type Conversation = Option<ConversationKey>;
-/// A clock that shows this much less than before was set back; less is two jobs that overtook each other.
+/// A clock that goes back by more than this, in ms, was set back; less is two jobs that overtook each other.
 const SET_BACK_MS: i64 = 1_000;
 
 /// A message as it lies in the queue.
@@ -25,7 +25,7 @@ pub(super) struct Queued {
     pub(super) times: u32,
 }
 
-/// Whether messages were taken.
+/// Whether the queues took the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     /// All of them are in the file.
@@ -48,8 +48,8 @@ pub(super) fn add(
     Ok(Taken::All)
 }
 
-/// Takes a message off its queue and adds what it caused. If somebody took it off before, its effects are there already
-/// and these are not added again.
+/// Takes a message off its queue and adds its effects. If the message was settled before, its effects are there already
+/// and are not added again.
 pub(super) fn settle(
     connection: &Connection,
     number: i64,
@@ -67,7 +67,7 @@ pub(super) fn settle(
     Ok(Taken::All)
 }
 
-/// How much lies where, from the counters.
+/// How many messages the queues of each kind hold, from the counters.
 pub(super) fn depths(connection: &Connection) -> rusqlite::Result<Depths> {
     let all =
         |place| -> rusqlite::Result<u64> { Stage::ALL.iter().map(|stage| depth(connection, *stage, place)).sum() };
@@ -99,7 +99,8 @@ fn depth(connection: &Connection, stage: Stage, place: &str) -> rusqlite::Result
     Ok(u64::try_from(depth).unwrap_or_default())
 }
 
-/// Parked messages and dead letters always find room: refusing them would only keep the message they came from.
+/// The first stage without room for `messages`; `None` if all have room. Parked messages and dead letters always have
+/// room: refusing them would only keep the message they came from.
 pub(super) fn stage_without_room(
     connection: &Connection,
     messages: &[Outgoing],
@@ -151,7 +152,7 @@ fn add_dead(
     const INSERT: &str = "INSERT INTO dead_letters (stage, id, key, trace, payload, reason, detail, died_at_ms)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (id, key) = names(message);
-    let (payload, name, detail) = (&message.payload[..], reason.name, &reason.detail);
+    let (payload, name, detail) = (&message.payload[..], reason.name.as_str(), &reason.detail);
     let row = params![stage.as_str(), id, key, message.trace, payload, name, detail, now_ms];
     connection.prepare_cached(INSERT)?.execute(row).map(drop)
 }
@@ -166,8 +167,8 @@ pub(super) fn next_due_ms(connection: &Connection, stage: Stage) -> rusqlite::Re
     connection.prepare_cached(SELECT)?.query_row([stage.as_str()], |row| row.get(0)).optional()
 }
 
-/// When the clock shows less than when the last message was parked, it was set back: all delays move along with it, so
-/// that each message waits for as long as it was told, at most twice, and in the same order.
+/// Moves all delays along when the clock was set back: it shows less than when the last message was parked. So each
+/// message waits for as long as it was told, at most twice, and in the same order.
 pub(super) fn follow_clock_back(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     const LAST: &str = "SELECT parked_at_ms FROM delayed ORDER BY number DESC LIMIT 1";
     const MOVE: &str = "UPDATE delayed SET due_at_ms = due_at_ms - ?1, parked_at_ms = parked_at_ms - ?1";
@@ -201,6 +202,7 @@ fn whole_ms(delay: Duration) -> i64 {
 mod tests {
     use std::collections::HashMap;
 
+    use broker::ReasonName;
     use proptest::prelude::*;
 
     use super::super::read::{self, Position};
@@ -290,7 +292,7 @@ mod tests {
                         model.parked.push((stage, now_ms + i64::from(ms), text));
                     }
                     Step::Die(stage) => {
-                        publish(&connection, Destination::Dead(stage, Reason::new("permanent", "x")), text, now_ms);
+                        publish(&connection, Destination::Dead(stage, Reason::new(ReasonName::Permanent, "x")), text, now_ms);
                         model.dead += 1;
                     }
                     Step::Look(stage) => {

@@ -9,8 +9,8 @@ use store::{Commit, Key, Record, Store, Write};
 
 use crate::file::Database;
 
-/// Records in the embedded database. A commit is one transaction on one writer thread, so its failure means that nothing
-/// has changed: it is never of unknown outcome.
+/// Records in the embedded database. A commit is one transaction on one writer thread, so its failure means that
+/// nothing has changed: it is never of unknown outcome.
 #[derive(Debug, Clone)]
 pub struct EmbeddedStore {
     database: Database,

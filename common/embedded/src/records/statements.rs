@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use store::{Change, Commit, Expect, Key, Record, Write};
 
-/// At most this many expired rows go with one commit: more than commits usually add, so they cannot pile up.
+/// At most this many expired rows are deleted with one commit: more than a commit usually adds, so they cannot pile up.
 const PURGED_PER_COMMIT: u32 = 16;
 
 /// The record at `key`, unless it has expired.

@@ -1,4 +1,4 @@
-//! What a process of the fault suite was told to do wrong.
+//! The faults that the fault suite ordered from this process.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,12 +9,12 @@ use crate::clock::Clock;
 
 /// A way of breaking Switchboard that the suite's judge has to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sabotage {
+pub enum Sabotage {
     /// One publish in ten is confirmed and not made.
     DropConfirm,
-    /// What goes to the spool is accepted and not written.
+    /// Messages for the spool are accepted and not written.
     SkipSpool,
-    /// Deliveries are taken off their queues before they are worked on.
+    /// Deliveries are taken off their queues before they are handled.
     AckEarly,
     /// No turn is remembered.
     ForgetTurns,
@@ -41,7 +41,7 @@ impl Sabotage {
 /// Orders for one process, as in `kill=sent:17,break=ack_early,clock=/tmp/offset`.
 #[derive(Debug, Default)]
 pub struct Failpoints {
-    /// Where to die, and at which visit.
+    /// The step to die at, and at which visit.
     kills: Vec<(Step, u32)>,
     sabotage: Option<Sabotage>,
     /// A file that holds by how many seconds the clock is wrong.
@@ -50,7 +50,7 @@ pub struct Failpoints {
 }
 
 impl Failpoints {
-    /// Reads orders; `None` when they make no sense.
+    /// Reads orders; `None` when they are invalid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut orders = Self::default();
@@ -77,7 +77,7 @@ pub fn arm(orders: Failpoints) {
     drop(ORDERS.set(orders));
 }
 
-/// The clock to use: the machine's, as wrong as the orders want it.
+/// The clock to use: the machine's, shifted as ordered.
 #[must_use]
 pub fn clock() -> Clock {
     let machine = Clock::system();
@@ -102,12 +102,13 @@ pub(super) fn reach(step: Step, last: impl FnOnce()) {
     let visit = visits.fetch_add(1, Ordering::Relaxed) + 1;
     if orders.kills.contains(&(step, visit)) {
         last();
-        // No destructor runs and nothing is flushed: to everybody else this is `kill -9`.
+        // No destructor runs and nothing is flushed: to all other processes this is `kill -9`.
         std::process::abort();
     }
 }
 
-/// Whether to break this on purpose.
-pub(super) fn is_broken(sabotage: Sabotage) -> bool {
+/// Whether `sabotage` was ordered.
+#[must_use]
+pub fn is_broken(sabotage: Sabotage) -> bool {
     ORDERS.get().is_some_and(|orders| orders.sabotage == Some(sabotage))
 }

@@ -1,11 +1,11 @@
-//! Places where the fault suite lets a process die, and switches that break it on purpose. They exist only in builds with
-//! the feature `failpoints`, which the shipped binary does not have: there, reaching a step is nothing.
+//! Points at which the fault suite kills a process, and switches that break it on purpose. They exist only in builds
+//! with the feature `failpoints`. The shipped binary is built without it: there, reaching a step does nothing.
 
 #[cfg(feature = "failpoints")]
 mod armed;
 
 #[cfg(feature = "failpoints")]
-pub use armed::{Failpoints, arm, clock};
+pub use armed::{Failpoints, Sabotage, arm, clock, is_broken};
 
 /// A moment at which a crash is most likely to lose or repeat something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Step {
     Spooling,
     /// Ingress, while the broker is away: a message is synced in the spool, its caller has no answer yet.
     Spooled,
-    /// Worker: the assistant has answered, nobody wrote it down.
+    /// Worker: the assistant has answered, and the answer is not recorded yet.
     Answered,
     /// Worker: session and turn ledger are written, the parts have not left.
     Recorded,
@@ -77,20 +77,20 @@ pub fn reach_doing(step: Step, last: impl FnOnce()) {
 #[cfg(feature = "failpoints")]
 #[must_use]
 pub fn skips_the_spool() -> bool {
-    armed::is_broken(armed::Sabotage::SkipSpool)
+    is_broken(Sabotage::SkipSpool)
 }
 
-/// Nothing, in this build.
+/// Does nothing in this build.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub const fn reach(_step: Step) {}
 
-/// Nothing, in this build.
+/// Does nothing in this build.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn reach_doing(_step: Step, _last: impl FnOnce()) {}
 
-/// Never, in this build.
+/// Always `false` in this build.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 #[must_use]

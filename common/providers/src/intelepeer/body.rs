@@ -1,21 +1,21 @@
-//! The JSON of a webhook, read as far as it goes: one bad character shall not cost the text.
+//! Reads the JSON of a webhook leniently: one bad character must not cost the text.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use serde_json::{Map, Value};
 
-/// The body as text, without a byte order mark; what is no UTF-8 becomes U+FFFD.
+/// The body as text, without a byte order mark; invalid UTF-8 becomes U+FFFD.
 pub(super) fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).trim_start_matches('\u{feff}').to_owned()
 }
 
-/// The object that `text` is, or would be without its bad characters.
+/// The JSON object in `text`, if need be after its bad characters are repaired.
 pub(super) fn object(text: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&mended(text))).ok()
 }
 
-/// The texts that `text` seems to give as values of `name`, each as it is written and as it reads; also of what is no
+/// Every string that stands as a value of `name` in `text`, as it is written and as it is decoded. `text` need not be
 /// JSON.
 pub(super) fn strings(text: &str, name: &str) -> Vec<(String, String)> {
     let value = |rest: &str| {
@@ -33,8 +33,8 @@ pub(super) fn strings(text: &str, name: &str) -> Vec<(String, String)> {
     text.split(&format!("\"{name}\"")).skip(1).filter_map(value).collect()
 }
 
-/// `text` with everything that strict JSON forbids within a string replaced or escaped, and without what cannot stand
-/// outside of one.
+/// Repairs `text`: replaces or escapes what strict JSON forbids within a string, and removes what cannot stand outside
+/// of one.
 fn mended(text: &str) -> String {
     let mut mended = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -55,13 +55,13 @@ fn mended(text: &str) -> String {
     mended
 }
 
-/// Whether what follows a quotation mark may follow a string.
+/// Whether `rest`, which follows a quotation mark, may follow the end of a string.
 fn ends_string(rest: &Peekable<Chars<'_>>) -> bool {
     rest.clone().find(|c| !c.is_whitespace()).is_none_or(|next| ",:}]".contains(next))
 }
 
-/// Writes the escape that `rest` goes on with behind its backslash. One that JSON does not know stays as it is written; half
-/// of a surrogate pair becomes U+FFFD.
+/// Writes the escape sequence whose backslash was just taken off `rest`. An escape that JSON does not know stays as it
+/// is written; half of a surrogate pair becomes U+FFFD.
 fn escape(mended: &mut String, rest: &mut Peekable<Chars<'_>>) {
     match rest.peek().copied() {
         Some(known @ ('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't')) => {
@@ -168,7 +168,7 @@ mod tests {
             let start = body.windows(6).position(|bytes| bytes == b"twelve").unwrap();
             body[start + at] = byte;
             let object = object(&text(&body));
-            // A backslash before the closing mark, or a mark before it, changes where the words end.
+            // A backslash before the closing mark, or a mark before it, changes where the string ends.
             if at < 11 || (byte != b'\\' && byte != b'"') {
                 prop_assert!(object.unwrap()["m"].is_string());
             }

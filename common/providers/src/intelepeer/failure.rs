@@ -1,11 +1,11 @@
-//! What IntelePeer's refusals mean. Only a few statuses are documented; the rest is judged by caution.
+//! What IntelePeer's refusals mean. Only a few statuses are documented; the others are classified with caution.
 
 use message::failure::{Failure, FailureKind, Scope};
 use serde::Deserialize;
 
 use super::super::answer::Answer;
 
-/// What an answer other than success means.
+/// Classifies an answer other than success.
 pub(super) fn of_answer(answer: &Answer) -> Failure {
     #[derive(Deserialize)]
     struct Error {
@@ -15,7 +15,7 @@ pub(super) fn of_answer(answer: &Answer) -> Failure {
     let status = answer.status.as_u16();
     let (kind, what) = meaning(status);
     let code = code.map_or_else(|| status.to_string(), |code| code.to_string());
-    // Their limit on calls is the user's; what a number sends too fast they queue themselves.
+    // IntelePeer limits the calls of the user, hence the scope; texts that a number sends too fast it queues itself.
     Failure::new(kind, what).with_code(code).with_scope(Scope::Account).with_retry_after(answer.retry_after)
 }
 

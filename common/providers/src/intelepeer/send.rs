@@ -1,4 +1,5 @@
-//! Our requests to IntelePeer: send a text. There is no way to ask what became of one: lists are not documented.
+//! Our requests to IntelePeer: send a text. The outcome of a send cannot be asked for: no list of messages is
+//! documented.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::http_client;
 pub struct IntelepeerCarrier {
     url: String,
     tokens: Tokens,
-    /// Whether the token goes bare, without `Bearer`: the documentation shows both.
+    /// Whether the token is sent without `Bearer`: the documentation shows both forms.
     is_bare: AtomicBool,
     client: reqwest::Client,
 }
@@ -33,7 +34,7 @@ struct Request<'a> {
     from: &'a str,
     to: &'a str,
     text: &'a str,
-    /// Copied into their records, for people who compare; it does not stop a second text.
+    /// Copied into IntelePeer's records, so that a person can compare; it does not prevent a duplicate text.
     guid: MessageId,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     media: Vec<Link<'a>>,
@@ -66,7 +67,7 @@ impl IntelepeerCarrier {
         })
     }
 
-    /// Calls until a token is taken: the one we have, a new one, then the new one in its other form.
+    /// Calls until a token is accepted: the current one, a new one, then the new one in its other form.
     async fn call(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let is_bare = self.is_bare.load(Ordering::Relaxed);
         let mut token = self.tokens.get(None).await?;

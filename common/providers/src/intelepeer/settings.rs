@@ -7,9 +7,9 @@ use crate::UnknownOutcome;
 /// An IntelePeer account.
 #[derive(Debug, Clone)]
 pub struct IntelepeerSettings {
-    /// The portal's Secret Input, as it stands in webhook bodies; any of several is believed.
+    /// The portal's Secret Input, as it stands in webhook bodies. A body with any of them is accepted.
     pub account_secrets: Vec<Secret>,
-    /// How we prove ourselves.
+    /// How we authenticate.
     pub auth: IntelepeerAuth,
     /// The sending API, without a trailing slash; default `https://api.intelepeer.com`.
     pub base_url: String,
@@ -33,12 +33,12 @@ impl IntelepeerSettings {
     }
 }
 
-/// How we prove ourselves to IntelePeer.
+/// How we authenticate to IntelePeer.
 #[derive(Debug, Clone)]
 pub enum IntelepeerAuth {
     /// A long-lived API token.
     Token(Secret),
-    /// A portal user, exchanged for tokens that live 24 hours.
+    /// A portal user, exchanged for tokens that are valid for 24 hours.
     Login {
         /// The user.
         username: String,

@@ -16,7 +16,7 @@ use super::super::answer::Answer;
 use super::IntelepeerAuth;
 use super::failure;
 
-/// Tokens live 24 hours; ours are exchanged an hour earlier.
+/// How long a token is used, 23 hours: tokens are valid for 24 hours and are exchanged an hour earlier.
 const LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
 /// A token to call with.
@@ -24,11 +24,11 @@ const LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 pub(super) struct Token {
     /// The secret.
     pub(super) secret: SecretString,
-    /// Whether another one could be had: it was not issued just now.
+    /// Whether a newer token may be had: not when this one was issued just now.
     pub(super) is_renewable: bool,
 }
 
-/// Where tokens come from.
+/// Issues tokens and keeps the current one.
 #[derive(Debug)]
 pub(super) struct Tokens {
     auth: IntelepeerAuth,
@@ -52,8 +52,9 @@ impl Tokens {
         Self { auth, keyring, login_url, client, issued: Mutex::new(None), failures: AtomicU64::new(0) }
     }
 
-    /// A token other than `refused`, issued now if need be. Callers that come together share one exchange, also one that
-    /// fails: waiting for one each, one after the other, the last would give up and not know that nothing was sent.
+    /// Returns a token other than `refused`, issued now if need be. Concurrent callers share one exchange, also a
+    /// failed one: if each caller waited for an exchange of its own, the last would time out and not know that nothing
+    /// was sent.
     ///
     /// # Errors
     /// When no token is issued; nothing was sent then.
@@ -87,7 +88,7 @@ impl Tokens {
         Ok(Token { secret, is_renewable: false })
     }
 
-    /// The token that is not issued; once one was refused, as it is on disk now.
+    /// The configured token. After a refusal it is read from disk again.
     async fn unchanging(&self, token: &Secret, refused: Option<&SecretString>) -> Result<Token, Failure> {
         if refused.is_some() {
             self.keyring.has_changed(Instant::now()).await;
@@ -108,7 +109,7 @@ impl Tokens {
     }
 }
 
-/// A login that failed sent no text: it may simply be repeated, or its settings are wrong.
+/// Classifies a failed login, which sent no text: it can be repeated, or its settings are wrong.
 fn before_sending(mut failure: Failure) -> Failure {
     failure.kind = match failure.kind {
         FailureKind::Unknown => FailureKind::Transient,
@@ -126,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn g3_who_waits_for_a_login_that_fails_knows_soon_that_nothing_was_sent() {
-        // The kernel takes connections, and nobody answers.
+        // The kernel accepts connections, and no server answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let patience = Duration::from_millis(500);
         let auth = IntelepeerAuth::Login { username: "user".to_owned(), password: "password".into() };

@@ -1,4 +1,5 @@
-//! IntelePeer's requests to us: texts. The proof is the portal's Secret Input, in clear in every body: there is no HMAC.
+//! IntelePeer's requests to us: texts. The proof is the portal's Secret Input, in clear in every body: there is no
+//! HMAC.
 
 use std::collections::BTreeSet;
 
@@ -21,17 +22,17 @@ pub struct IntelepeerWebhook {
 }
 
 impl IntelepeerWebhook {
-    /// Believes bodies that hold any of the account's secrets.
+    /// Accepts bodies that hold any of the account's secrets.
     #[must_use]
     pub fn new(settings: &IntelepeerSettings) -> Self {
-        // An empty secret would let everybody in.
+        // An empty secret would let every caller in.
         let secrets = settings.account_secrets.iter().filter(|secret| !secret.current().expose_secret().is_empty());
         Self { secrets: secrets.cloned().collect() }
     }
 
     /// Whether `signature` is one of the secrets.
     fn compare(&self, signature: &str) -> Choice {
-        // Hashes are all of one length, so that the comparison tells nothing of the secret's.
+        // Hashes all have the same length, so the comparison does not reveal the secret's length.
         let found = Sha256::digest(signature.as_bytes());
         let compare = |secret: &Secret| found.ct_eq(&Sha256::digest(secret.current().expose_secret().as_bytes()));
         self.secrets.iter().map(compare).fold(Choice::from(0), |any, one| any | one)
@@ -74,7 +75,7 @@ impl Webhook for IntelepeerWebhook {
 
     fn transcript(&self, request: &WebhookRequest<'_>) -> String {
         let body = body::text(request.body);
-        // The secret may be spelled in several ways, and stand elsewhere, too.
+        // The secret may be spelled in several ways, and stand in other places too.
         let spelled = body::strings(&body, "signature").into_iter().map(|(raw, _)| raw).chain(signatures(&body));
         let secrets: BTreeSet<String> = spelled.filter(|one| !one.is_empty()).collect();
         secrets.iter().rev().fold(body, |masked, secret| masked.replace(secret, "***"))
@@ -85,13 +86,14 @@ impl Webhook for IntelepeerWebhook {
     }
 }
 
-/// The signatures that a body holds: where it is no JSON, whatever is written like one.
+/// The signatures in a body: the field of its JSON object, and each string that is written like that field, in case the
+/// body is not JSON.
 fn signatures(body: &str) -> Vec<String> {
     let of_object = body::object(body).and_then(|object| Some(object.get("signature")?.as_str()?.to_owned()));
     of_object.into_iter().chain(body::strings(body, "signature").into_iter().map(|(_, value)| value)).collect()
 }
 
-/// The field `name`, a text or what can be written as one.
+/// The field `name` as text; numbers and booleans are written as text.
 fn text(body: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
     match body.get(name) {
         None | Some(Value::Null) => Err(Refusal::Unreadable(format!("the field {name} is missing"))),
@@ -112,8 +114,8 @@ fn address(body: &Map<String, Value>, name: &str) -> Result<Address, Refusal> {
     Address::parse(&text).map_err(|_| Refusal::Unreadable(format!("the field {name} is no address")))
 }
 
-/// How media arrives is not documented: links, or objects with links as they are sent, under either name seen. What has
-/// no link cannot be fetched.
+/// The media of a body. Its form is not documented: links, or objects with links as in a send, are read under both
+/// names that were seen. An item without a link cannot be fetched and is left out.
 fn media(body: &Map<String, Value>) -> Vec<Media> {
     let lists = ["media", "mediaurls"].into_iter().filter_map(|name| body.get(name));
     lists

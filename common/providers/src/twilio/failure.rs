@@ -1,4 +1,4 @@
-//! What Twilio's refusals mean. A code that is not listed here is judged by the HTTP status and kept as it came.
+//! What Twilio's refusals mean. A code that is not listed here is classified by the HTTP status and kept unchanged.
 //! <https://www.twilio.com/docs/api/errors>
 
 use std::time::Duration;
@@ -7,15 +7,15 @@ use message::failure::{FailureKind, Scope};
 #[cfg(feature = "send")]
 use {crate::answer::Answer, message::failure::Failure, serde::Deserialize};
 
-/// Throttles: their codes, whom they concern, how long only a longer wait helps, and a few words for people. Without a
-/// time of its own it is a moment, doubled while the throttle goes on.
+/// Throttles: their codes, their scope, how long to wait at least, and a description. A throttle without a wait of its
+/// own starts with a short one, which doubles while the throttle goes on.
 #[rustfmt::skip]
 const THROTTLES: &[(&[u32], Scope, Option<Duration>, &str)] = &[
     (&[20429], Scope::Account, None, "Twilio's rate limit is reached"),
-    // A day's quota, of the account or of our number at a carrier, is asked for again every hour.
+    // A daily quota, of the account or of our number at a carrier, is tried again every hour.
     (&[63038], Scope::Account, Some(HOUR), "the account's limit for the day is reached"),
     (&[30023, 30027], Scope::Number, Some(HOUR), "the carrier's limit for the day is reached"),
-    // A queue of ten hours is full: a moment's rest would change nothing.
+    // A queue of ten hours is full: a short wait would change nothing.
     (&[21611, 30001], Scope::Number, Some(Duration::from_secs(5 * 60)), "the number's queue at Twilio is full"),
     (&[30022, 63017, 63018], Scope::Number, Some(MINUTE), "the number sends faster than it may"),
     (&[30017], Scope::Pair, Some(MINUTE), "the customer's carrier is congested"),
@@ -25,7 +25,7 @@ const THROTTLES: &[(&[u32], Scope, Option<Duration>, &str)] = &[
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// All other codes, what they mean, and a few words for people.
+/// All other codes, their kinds and descriptions.
 #[rustfmt::skip]
 const CODES: &[(&[u32], FailureKind, &str)] = &[
     (&[21610], FailureKind::OptedOut, "the customer opted out"),
@@ -41,7 +41,8 @@ const CODES: &[(&[u32], FailureKind, &str)] = &[
     (&[30018, 30024, 30032, 30033, 30034, 30035], FailureKind::Misconfigured, "the number's registration is incomplete"),
 ];
 
-/// Codes that only receipts tell: the phone was off, or the carrier could not say why. The same text may arrive later.
+/// Codes that occur only in receipts: the phone was off, or the carrier could not say why. The same text may arrive
+/// later.
 const UNREACHED: [u32; 5] = [30003, 30008, 30036, 30410, 30450];
 
 /// What the code of a receipt means, in a word that may become a label; `None` for a code that is not listed.
@@ -56,7 +57,7 @@ pub(in super::super) fn class(code: &str) -> Option<&'static str> {
     CODES.iter().find(|(codes, ..)| codes.contains(&code)).map(|(_, kind, _)| kind.as_str())
 }
 
-/// What an answer other than success means.
+/// Classifies an answer other than success.
 #[cfg(feature = "send")]
 pub(super) fn of_answer(answer: &Answer) -> Failure {
     #[derive(Deserialize)]

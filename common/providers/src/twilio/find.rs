@@ -1,5 +1,5 @@
-//! Looks through Twilio's list of messages for a text whose fate is unknown. Twilio keeps no name of ours that can be
-//! listed by, so a text is recognised by its ends, its words and its time.
+//! Searches Twilio's list of messages for a text whose outcome is unknown. Twilio keeps no id of ours to search by, so
+//! a text is recognised by its two numbers, its words and its time.
 //! <https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources>
 
 use std::time::Duration;
@@ -19,14 +19,14 @@ use super::words::{self, Likeness};
 /// How far apart the clocks of Twilio's own machines may be.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const PAGE_SIZE: &str = "200";
-/// More pages than texts that fit into any conversation's history; what lies behind them is not looked at.
+/// How many pages are read at most: more than any conversation's history fills. Later pages are not read.
 const MAX_PAGES: usize = 50;
 
 #[derive(Deserialize)]
 struct Page {
     messages: Vec<Listed>,
     next_page_uri: Option<String>,
-    /// When it was answered, by Twilio's clock.
+    /// When the page was answered, by Twilio's clock.
     #[serde(skip)]
     answered_at: Option<Timestamp>,
 }
@@ -42,7 +42,7 @@ struct Listed {
     body: Option<String>,
 }
 
-/// Everything that may be `sms`, the oldest first.
+/// Every listed text that may be `sms`, the oldest first.
 pub(super) async fn find(carrier: &TwilioCarrier, sms: &Sms<'_>) -> Result<Trace, Failure> {
     let mut next = Some(first_page(carrier, sms)?);
     let mut candidates = Vec::new();
@@ -62,8 +62,8 @@ pub(super) async fn find(carrier: &TwilioCarrier, sms: &Sms<'_>) -> Result<Trace
     Err(Failure::transient("Twilio lists too many messages to search"))
 }
 
-/// Where the list of messages that may be `sms` begins. A service may choose a number late, so its messages cannot be
-/// listed by number.
+/// The first page of the messages that may be `sms`. A messaging service may choose its number late, so its messages
+/// cannot be listed by number.
 fn first_page(carrier: &TwilioCarrier, sms: &Sms<'_>) -> Result<Url, Failure> {
     let mut filter = vec![("To", sms.conversation.customer.expose()), ("PageSize", PAGE_SIZE)];
     if carrier.settings.messaging_service_sid.is_none() {
@@ -82,14 +82,14 @@ async fn page(carrier: &TwilioCarrier, url: Url) -> Result<Page, Failure> {
     Ok(Page { answered_at: answer.date, ..page })
 }
 
-/// The page after `page`, on the same host whatever the answer says.
+/// The URL of the page after `page`, always on the configured host.
 fn next_page(carrier: &TwilioCarrier, page: &Page) -> Result<Option<Url>, Failure> {
     let Some(path) = page.next_page_uri.as_deref().filter(|path| !path.is_empty()) else { return Ok(None) };
     let url = path.starts_with('/').then(|| Url::parse(&format!("{}{path}", carrier.settings.base_url)).ok());
     url.flatten().map(Some).ok_or_else(|| Failure::transient("Twilio's list of messages cannot be followed"))
 }
 
-/// What speaks for `message`, which was made `age` ago, being `sms`; `None` when it certainly is another.
+/// `message`, which was made `age` ago, as a candidate for `sms`; `None` when it certainly is another text.
 fn candidate(carrier: &TwilioCarrier, message: &Listed, age: Option<Duration>, sms: &Sms<'_>) -> Option<Candidate> {
     let is_ours = match (&carrier.settings.messaging_service_sid, &message.from) {
         (Some(service), _) => message.messaging_service_sid.as_ref() == Some(service),
@@ -103,7 +103,7 @@ fn candidate(carrier: &TwilioCarrier, message: &Listed, age: Option<Duration>, s
     let has_media = message.num_media.as_deref().is_some_and(|count| count != "0");
     let is_same = match likeness {
         Likeness::Same => has_media != sms.media.is_empty() && age.is_some(),
-        // Twilio counts a picture from the beginning, and redacts only words.
+        // Twilio counts media from the beginning and redacts only words, so other media mean another text.
         Likeness::Similar if has_media == sms.media.is_empty() => return None,
         Likeness::Similar => false,
         Likeness::Different => return None,
@@ -111,19 +111,19 @@ fn candidate(carrier: &TwilioCarrier, message: &Listed, age: Option<Duration>, s
     Some(Candidate { name: message.sid.clone(), is_same, age })
 }
 
-/// How long ago a message was made. Both times are Twilio's: our clock may be set meanwhile.
+/// How long ago a message was made. Both times are Twilio's, because our own clock may be set in between.
 fn age(message: &Listed, now: Option<Timestamp>) -> Option<Duration> {
     let age = now?.duration_since(moment(&message.date_created)?);
     // One machine's clock may be behind another's.
     Some(Duration::try_from(age).unwrap_or_default())
 }
 
-/// Whether what is this old was made before the first attempt at `sms`.
+/// Whether a text of this age was made before the first attempt at `sms`.
 fn is_before(age: Duration, sms: &Sms<'_>) -> bool {
     age > sms.first_attempt_ago.saturating_add(CLOCK_SKEW)
 }
 
-/// Looking changes nothing, so a look that failed in an unknown way may simply be repeated.
+/// Makes an unknown failure a transient one: a search changes nothing, so it can be repeated.
 fn harmless(mut failure: Failure) -> Failure {
     if failure.kind == FailureKind::Unknown {
         failure.kind = FailureKind::Transient;

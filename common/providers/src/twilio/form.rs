@@ -16,7 +16,7 @@ impl<'a> Form<'a> {
         Self(form_urlencoded::parse(text).collect())
     }
 
-    /// The fields of a message or receipt: of the query with `GET`, else of the body, whatever it calls itself.
+    /// The fields of a message or receipt: of the query with `GET`, else of the body, whatever its content type.
     pub(super) fn of_request(request: &WebhookRequest<'a>) -> Self {
         if *request.method == Method::GET { Self::of_query(request.target) } else { Self::decode(request.body) }
     }
@@ -38,8 +38,8 @@ impl<'a> Form<'a> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| &**value)
     }
 
-    /// The field `name`, if it is there. One that came with several values is refused: the signature does not bind their
-    /// order.
+    /// The field `name`, if it is there. One that came with several values is refused: the signature does not bind
+    /// their order.
     pub(super) fn get(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let first = self.all(name).next();
         if self.all(name).any(|value| Some(value) != first) {

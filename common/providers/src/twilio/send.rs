@@ -1,4 +1,4 @@
-//! Our requests to Twilio: create a message. What became of one whose fate is unknown, `find.rs` looks for.
+//! Our requests to Twilio: create a message. `find.rs` searches for a message whose outcome is unknown.
 //! <https://www.twilio.com/docs/messaging/api/message-resource>
 
 use std::sync::{Mutex, PoisonError};
@@ -18,10 +18,10 @@ use super::TwilioSettings;
 use super::{failure, find};
 use crate::http_client;
 
-/// What Twilio refuses when it cannot use the callback URL: <https://www.twilio.com/docs/api/errors/21609>,
+/// Twilio's error codes for a callback URL that it cannot use: <https://www.twilio.com/docs/api/errors/21609>,
 /// <https://www.twilio.com/docs/api/errors/48002>.
 const CALLBACK_REFUSED: [&str; 2] = ["21609", "48002"];
-/// How long a callback URL that was refused is not offered again: each offer costs a call.
+/// How long a refused callback URL is left out, 10 minutes: each new try costs a call.
 const CALLBACK_REST: Duration = Duration::from_secs(10 * 60);
 
 /// Sends through one Twilio account.
@@ -29,12 +29,12 @@ const CALLBACK_REST: Duration = Duration::from_secs(10 * 60);
 pub struct TwilioCarrier {
     pub(super) settings: TwilioSettings,
     pub(super) client: reqwest::Client,
-    /// The account, or one of its keys, and the secret that proves it.
+    /// The SID of the account or of its API key; `secret` belongs to it.
     user: String,
     secret: Secret,
     keyring: Keyring,
     callback: Option<String>,
-    /// Until then the callback URL is not offered, because it was refused.
+    /// Until when the callback URL is left out; set when Twilio refuses it.
     callback_rests_until: Mutex<Option<Instant>>,
 }
 
@@ -44,8 +44,8 @@ struct Created {
 }
 
 impl TwilioCarrier {
-    /// Sends with the account's API key, else with its first token; receipts go to `callback`, an absolute URL without a
-    /// query. Each call ends after `timeout`.
+    /// Sends with the account's API key, else with its first token; receipts go to `callback`, an absolute URL without
+    /// a query. Each call ends after `timeout`.
     ///
     /// # Errors
     /// When there is neither a key nor a token, or TLS cannot be set up.
@@ -63,7 +63,7 @@ impl TwilioCarrier {
         format!("{}/2010-04-01/Accounts/{}/Messages.json", self.settings.base_url, self.settings.account_sid)
     }
 
-    /// Calls; a secret that is refused, which has no effect, is tried once more if it has changed on disk.
+    /// Calls. If Twilio refuses the secret, which has no other effect, and it has changed on disk, calls once more.
     pub(super) async fn call(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
         let (again, began) = (request.try_clone(), Instant::now());
         let answer = self.call_once(request).await?;
@@ -90,7 +90,7 @@ impl TwilioCarrier {
         created.map(|message| message.sid).ok_or_else(|| Failure::unknown("Twilio's answer cannot be read"))
     }
 
-    /// Who it comes from, to whom, and what it says.
+    /// The form fields of a message: sender, recipient, text and media.
     fn form<'a>(&'a self, sms: &Sms<'a>) -> Vec<(&'static str, &'a str)> {
         let mut form = vec![match &self.settings.messaging_service_sid {
             Some(service) => ("MessagingServiceSid", service.as_str()),
@@ -104,13 +104,13 @@ impl TwilioCarrier {
         form
     }
 
-    /// Where receipts go now: nowhere for a while after the URL was refused.
+    /// The URL for receipts; `None` for a while after Twilio refused it.
     fn callback(&self) -> Option<&str> {
         let rests_until = *self.callback_rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         self.callback.as_deref().filter(|_| rests_until.is_none_or(|until| until <= Instant::now()))
     }
 
-    /// Offers the callback URL no more for a while, and says so the first time.
+    /// Leaves the callback URL out for a while, and logs that the first time.
     fn rest_callback(&self, failure: &Failure) {
         metrics::counter!("switchboard_callbacks_refused_total", "provider" => "twilio").increment(1);
         let until = Instant::now() + CALLBACK_REST;
@@ -127,7 +127,7 @@ impl Carrier for TwilioCarrier {
         let callback = self.callback().map(|url| format!("{url}?part={}", sms.part));
         let sent = self.create(sms, callback.as_deref()).await;
         match sent {
-            // It was refused for what the text can do without.
+            // Only the callback URL was refused, and the text can go without it.
             Err(failure) if callback.is_some() && is_callback_refused(&failure) => {
                 self.rest_callback(&failure);
                 self.create(sms, None).await

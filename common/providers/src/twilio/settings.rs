@@ -7,13 +7,14 @@ use secret::Secret;
 pub struct TwilioSettings {
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// One or more auth tokens: webhooks signed with any of them are believed. The first one sends where there is no key.
+    /// One or more auth tokens: webhooks signed with any of them are accepted. Without an API key, the first one is
+    /// used for calls.
     pub auth_tokens: Vec<Secret>,
-    /// Sends and asks in the place of the auth token, which then only proves webhooks.
+    /// Used for calls instead of the auth token, which then only proves webhooks.
     pub api_key: Option<TwilioApiKey>,
     /// The REST API, without a trailing slash; default `https://api.twilio.com`.
     pub base_url: String,
-    /// Sends through this service instead of from a number.
+    /// If set, texts are sent through this service instead of from a number.
     pub messaging_service_sid: Option<String>,
 }
 

@@ -34,10 +34,10 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Believes any of `tokens` over requests to any of `public_urls`, spelled with or without its scheme's own port,
-    /// as Twilio's libraries accept both too, and with its host in lower case.
+    /// Accepts signatures made with any of `tokens` for any of `public_urls`. A URL may be spelled with or without its
+    /// scheme's default port, as Twilio's libraries accept both too, and with its host in lower case.
     pub(super) fn new(tokens: &[Secret], public_urls: &[String]) -> Self {
-        // An empty token would let everybody sign.
+        // An empty token would let every caller sign.
         let tokens = tokens.iter().filter(|token| !token.current().expose_secret().is_empty()).cloned().collect();
         let public_urls = public_urls.iter().flat_map(|url| spellings(url.trim_end_matches('/'))).collect();
         Self { tokens, public_urls }
@@ -49,7 +49,7 @@ impl Verifier {
         algorithm(headers).map(drop)
     }
 
-    /// Checks the signature, in a time that tells nothing of which token or URL came close.
+    /// Checks the signature, in a time that does not reveal which token or URL came close.
     pub(super) fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), Refusal> {
         let signature = signature(request.headers)?;
         let algorithm = algorithm(request.headers)?;
@@ -83,7 +83,7 @@ fn signature(headers: &HeaderMap) -> Result<Vec<u8>, Refusal> {
     STANDARD.decode(value.as_bytes()).map_err(|_| Refusal::Unproven("the signature is not base64"))
 }
 
-/// What the request asks to be checked with; an unknown wish is refused, never answered with something weaker.
+/// The algorithm that the request names. An unknown one is refused, never replaced by a weaker one.
 fn algorithm(headers: &HeaderMap) -> Result<Algorithm, Refusal> {
     const UNKNOWN: Refusal = Refusal::Unproven("the signature's algorithm is unknown");
     let Some(settings) = only(headers, SETTINGS)? else { return Ok(Algorithm::HmacSha1) };
@@ -105,8 +105,8 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue
     }
 }
 
-/// What follows the URL in the signed string: the fields of a form, whatever type the body is said to have, or nothing
-/// where the signed query holds the body's hash. The body of a `GET` is not signed, and not read either.
+/// The part of the signed string after the URL: the fields of a form, whatever the content type, or nothing where the
+/// signed query holds the body's hash. The body of a `GET` is not signed, and not read either.
 fn signed_body(request: &WebhookRequest<'_>) -> Result<Vec<u8>, Refusal> {
     let is_hashed = body_is_hashed(request);
     let is_form = *request.method == Method::POST && (is_form(request) || is_hashed != Some(true));
@@ -117,7 +117,7 @@ fn signed_body(request: &WebhookRequest<'_>) -> Result<Vec<u8>, Refusal> {
         signed.extend_from_slice(name.as_bytes());
         signed.extend_from_slice(value.as_bytes());
     }
-    // The URL alone would be proven, with any body or method that adds no field.
+    // The signature would prove the URL alone, for any body or method that adds no field.
     if signed.is_empty() && is_hashed == Some(false) {
         return Err(Refusal::Unproven("the body is not the one that was signed"));
     }
@@ -171,7 +171,7 @@ fn split(url: &str) -> (&str, &str, &str) {
     (scheme, authority, path)
 }
 
-/// A host without its port. The colons within an IPv6 address name none.
+/// A host without its port. The colons within an IPv6 address begin no port.
 fn name_of(authority: &str) -> &str {
     authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(name, _)| name)
 }

@@ -9,7 +9,7 @@ use super::TwilioSettings;
 use super::form::Form;
 use super::signature::Verifier;
 
-/// An end that a receipt does not name.
+/// The address in place of one that a receipt does not name.
 const UNKNOWN_END: &str = "unknown";
 
 /// <https://www.twilio.com/docs/messaging/guides/webhook-request#media-related-parameters>
@@ -23,14 +23,14 @@ pub struct TwilioWebhook {
 }
 
 impl TwilioWebhook {
-    /// Believes requests signed with any of the account's tokens for any of `public_urls`
+    /// Accepts requests signed with any of the account's tokens for any of `public_urls`
     /// (`scheme://host[:port][/path]`), which must be spelled as in Twilio's console.
     #[must_use]
     pub fn new(settings: &TwilioSettings, public_urls: &[String]) -> Self {
         Self { account_sid: settings.account_sid.clone(), verifier: Verifier::new(&settings.auth_tokens, public_urls) }
     }
 
-    /// The fields of a request that speaks for our account, or for none.
+    /// The fields of a request that names our account, or none.
     fn fields<'a>(&self, request: &WebhookRequest<'a>) -> Result<Form<'a>, Refusal> {
         let form = Form::of_request(request);
         let mut accounts = form.all("AccountSid").filter(|sid| !sid.is_empty()).peekable();
@@ -70,7 +70,7 @@ impl Webhook for TwilioWebhook {
         let form = self.fields(request)?;
         let part = Form::of_query(request.target).get("part").ok().flatten().and_then(MessageId::parse);
         let field = |name| form.get(name).ok().flatten().filter(|value| !value.is_empty());
-        // What names a part proves that Twilio took it, also with a status that is not known here.
+        // A receipt that names a part proves that Twilio accepted the part, also with an unknown status.
         let told = field("MessageStatus").or_else(|| field("SmsStatus")).and_then(state);
         let Some(state) = told.or(part.map(|_| ReceiptState::Queued)) else {
             return form.require("MessageStatus").map(|_| None);
@@ -82,7 +82,7 @@ impl Webhook for TwilioWebhook {
     }
 
     fn accepted(&self) -> StatusCode {
-        // Anything with a body may be read as TwiML, or as words for the customer.
+        // Twilio may read a body as TwiML, or as a text for the customer.
         StatusCode::NO_CONTENT
     }
 }
@@ -92,15 +92,16 @@ fn number(form: &Form<'_>, name: &str) -> Result<Address, Refusal> {
     Address::parse(text).map_err(|_| Refusal::Unreadable(format!("the field {name} is no address")))
 }
 
-/// The ends that a receipt names: it speaks of a text of ours, which came from us and went to the customer. A messaging
-/// service may tell its sender late or in another spelling, and the ends decide nothing: a receipt is kept by its part.
+/// The conversation that a receipt names. It reports on a text from us to the customer, so `To` is the customer and
+/// `From` is us. A messaging service may tell its sender late or in another spelling. That does no harm: a receipt is
+/// kept by its part.
 fn ends_of_receipt(form: &Form<'_>) -> Option<Conversation> {
     let end = |name| number(form, name).or_else(|_| Address::parse(UNKNOWN_END)).ok();
     Some(Conversation::new(end("To")?, end("From")?))
 }
 
 fn message_sid<'f>(form: &'f Form<'_>) -> Result<&'f str, Refusal> {
-    // All three names hold the same.
+    // All three fields hold the same id.
     let named = |name| form.get(name).ok().flatten().filter(|sid| !sid.is_empty());
     let sid = named("MessageSid").or_else(|| named("SmsMessageSid")).or_else(|| named("SmsSid"));
     sid.map_or_else(|| form.require("MessageSid"), Ok)
@@ -124,7 +125,7 @@ fn announces_media(form: &Form<'_>) -> bool {
     form.all("NumMedia").any(|count| !matches!(count, "" | "0"))
 }
 
-/// <https://www.twilio.com/docs/messaging/api/message-resource#message-status-values>; `None` for words yet unknown.
+/// <https://www.twilio.com/docs/messaging/api/message-resource#message-status-values>; `None` for an unknown status.
 fn state(status: &str) -> Option<ReceiptState> {
     Some(match status {
         "accepted" | "scheduled" | "queued" | "sending" => ReceiptState::Queued,

@@ -53,8 +53,8 @@ fn is_redacted(ours: &str, listed: &str) -> bool {
         })
 }
 
-/// The text as smart encoding might write it, with single blanks between words. Its table is applied to both sides, so
-/// it need not say which way Twilio goes: <https://www.twilio.com/docs/messaging/services/smart-encoding-char-list>.
+/// The text as smart encoding might write it, with single blanks between words. The table is applied to both texts, so
+/// its direction does not matter: <https://www.twilio.com/docs/messaging/services/smart-encoding-char-list>.
 fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for character in text.chars() {

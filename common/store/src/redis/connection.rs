@@ -17,9 +17,9 @@ use super::failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long Redis may take to answer: with `appendfsync always` an answer waits for the disk.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection that was silent for so long is tried with a `PING` before a write is entrusted to it.
+/// A connection that was silent for this long is checked with a `PING` before a write is entrusted to it.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
-/// How long a connection lives at least whose server says that it is not the one that we need.
+/// How long a connection to the wrong server is kept, at least, so that not every call connects anew.
 const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 
 /// Hands out the connection.
@@ -27,7 +27,7 @@ const BETWEEN_CONNECTIONS: Duration = Duration::from_millis(500);
 pub(super) struct Connection {
     client: Client,
     current: Mutex<Option<Current>>,
-    /// Held by whoever is connecting, so that only one does. True once the server's settings were looked at.
+    /// Held by the caller that connects, so that only one does. True once the server's settings were checked.
     connecting: tokio::sync::Mutex<bool>,
 }
 
@@ -52,14 +52,15 @@ impl Connection {
         timeout(CONNECT_TIMEOUT + RESPONSE_TIMEOUT, self.renew()).await.map_err(late)?
     }
 
-    /// Takes note of what came of a command: silence ends the connection, and so does an answer that says "not I".
+    /// Notes the outcome of a command. A missing answer ends the connection, and so does an error that shows the wrong
+    /// server.
     pub(super) fn note<T>(&self, result: Result<T, RedisError>) -> Result<T, RedisError> {
         let mut current = self.lock();
         match &result {
             Err(error) if error.code().is_none() => *current = None,
             Err(error) if is_not_the_right_one(error) => {
-                // One that was made just now is kept for a moment: as long as every way leads to such a server, there is no
-                // use in connecting for each call.
+                // A connection that was made just now is kept for a moment: as long as every attempt leads to such a
+                // server, there is no use in connecting for each call.
                 if current.as_ref().is_some_and(|current| current.made_at.elapsed() >= BETWEEN_CONNECTIONS) {
                     *current = None;
                 }
@@ -113,20 +114,21 @@ impl Connection {
     }
 }
 
-/// Whether an answer says that the server is not the one that we need, so that the next call must look for it anew. After a failover the old primary is a replica that goes on answering, while its name leads to the new one.
+/// Whether an error shows that this is the wrong server, so that the next call must connect anew. After a failover the
+/// old primary is a replica that goes on answering, while its name leads to the new one.
 ///
 /// Our commands are few and well formed, so an error is nearly always about the server: it is a replica (`READONLY`,
 /// `MASTERDOWN`), starts (`LOADING`), lost its cluster (`CLUSTERDOWN`), its replicas (`NOREPLICAS`) or its disk
-/// (`MISCONF`), changed its role or its users meanwhile (`UNBLOCKED`, `NOAUTH`), or is a proxy that lost it (`ERR`).
+/// (`MISCONF`), has changed its role or its users (`UNBLOCKED`, `NOAUTH`), or is a proxy that lost its server (`ERR`).
 fn is_not_the_right_one(error: &RedisError) -> bool {
     error.code().is_some_and(|code| !ANOTHER_SAYS_THE_SAME.contains(&code))
 }
 
-/// Codes that say nothing against the server: it is full or busy, the script is not there yet, the user or the key is not
-/// allowed.
+/// Codes that another server would return too: the server is full or busy, the script is not there yet, the user or the
+/// key is not allowed.
 const ANOTHER_SAYS_THE_SAME: [&str; 6] = ["OOM", "BUSY", "NOSCRIPT", "NOPERM", "WRONGTYPE", "CROSSSLOT"];
 
-/// Says once what the server would forget. Managed servers refuse `CONFIG`; then nothing can be said.
+/// Warns about settings with which the server may lose data. Managed servers refuse `CONFIG`: then there is no warning.
 async fn warn_if_forgetful(connection: &mut MultiplexedConnection) {
     for (name, wanted) in [("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")] {
         let asked = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;

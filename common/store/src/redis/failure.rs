@@ -16,7 +16,8 @@ pub(super) fn of_read(error: &RedisError) -> Failure {
 }
 
 /// The failure of a write. Only a server's own refusal says that nothing happened: most writes that timed out had been
-/// made. A script is refused before its first write (full, read-only, cannot save), so a refusal is never half a commit.
+/// made. A script is refused before its first write (full, read-only, cannot save), so a refusal is never half a
+/// commit.
 pub(super) fn of_write(error: &RedisError) -> Failure {
     let kind = if is_misconfigured(error) {
         FailureKind::Misconfigured
@@ -28,14 +29,14 @@ pub(super) fn of_write(error: &RedisError) -> Failure {
     described(kind, "redis did not confirm a write", error)
 }
 
-/// Whether an operator has to mend credentials, permissions or the address first. `MOVED` comes from a cluster, which
+/// Whether an operator has to fix credentials, permissions or the address first. `MOVED` comes from a cluster, which
 /// wants a client (or a proxy) that knows all its nodes.
 fn is_misconfigured(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "MOVED" | "CROSSSLOT"))
 }
 
-/// The server's own code (`OOM`, `LOADING`, …) is told, its sentence is not: it may quote a key.
+/// Keeps the server's own code (`OOM`, `LOADING`, …), but not its message, which may quote a key.
 fn described(kind: FailureKind, what: &str, error: &RedisError) -> Failure {
     match error.code() {
         Some(code) => Failure::new(kind, what).with_code(code),

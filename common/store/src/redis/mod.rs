@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Commit, Expect, Key, Record, Store, Write};
 
-/// How long the record that [`Store::check`] writes lives.
+/// Lifetime of the record that [`Store::check`] writes.
 const PROBE_TTL: Duration = Duration::from_secs(10);
 
 /// Records in Redis. Cheap to clone.
@@ -28,13 +28,14 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Whether `url` names a Redis in a way that connecting to it understands.
+    /// Whether the Redis client can parse `url`.
     #[must_use]
     pub fn is_url(url: &str) -> bool {
         Client::open(url).is_ok()
     }
 
-    /// Records under `prefix` in the Redis at `url`. Connects when first used, and again whenever the connection is lost.
+    /// Records under `prefix` in the Redis at `url`. Connects when first used, and again whenever the connection is
+    /// lost.
     ///
     /// # Errors
     /// [`message::failure::FailureKind::Misconfigured`] when `url` is no Redis URL.

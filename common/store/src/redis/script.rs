@@ -1,4 +1,4 @@
-//! The two things asked of Redis, each in one step: read several records, and write several or none.
+//! The two operations on Redis, each in one step: read several records, and write several or none.
 
 use std::sync::LazyLock;
 
@@ -8,12 +8,12 @@ use redis::{RedisError, Script, pipe};
 
 use crate::{Change, Commit, Expect, Record, Write};
 
-/// `KEYS` are the records, `ARGV` holds four words for each: what is expected (`*`, `-` for absence, or a version), what
-/// to do, the value, and its time to live in ms.
+/// `KEYS` are the records, `ARGV` holds four words for each: what is expected (`*`, `-` for absence, or a version),
+/// what to do, the value, and its time to live in ms.
 ///
 /// A version is the server's time in microseconds, or one more than the version before if that is later. So it does not
-/// repeat when a record expired or was deleted in between, unless the server's clock is set back past that moment. Lua's
-/// numbers hold it exactly until the year 2255; it is compared as text.
+/// repeat when a record expired or was deleted in between, unless the server's clock is set back past that moment.
+/// Lua's numbers hold it exactly until the year 2255; it is compared as text.
 static COMMIT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "
@@ -82,5 +82,5 @@ pub(super) async fn commit(
     Ok(if applied { Commit::Applied } else { Commit::Conflict })
 }
 
-/// A hundred years: Redis refuses times to live that overflow its clock.
+/// A hundred years, in ms: Redis refuses times to live that overflow its clock.
 const MAX_TTL_MS: u64 = 100 * 366 * 24 * 3_600_000;

@@ -5,7 +5,7 @@ use message::ConversationKey;
 use message::trace::new_traceparent;
 use serde::{Deserialize, Serialize};
 
-/// How every heartbeat begins and no envelope does, so that telling them apart costs an envelope nothing.
+/// Every heartbeat begins with these bytes and no envelope does, so an envelope is told apart without parsing.
 const BEGINNING: &[u8] = br#"{"heartbeat":"#;
 
 /// A small message that goes through one partition and that no handler sees.
@@ -43,7 +43,7 @@ impl Beat {
     }
 }
 
-/// Whether `payload`, as it lies in a queue, is a heartbeat, which counts as no message.
+/// Whether `payload`, as it lies in a queue, is a heartbeat. A heartbeat does not count as a message.
 #[must_use]
 pub fn is_heartbeat(payload: &[u8]) -> bool {
     Beat::read(payload).is_some()

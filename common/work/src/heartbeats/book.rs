@@ -1,5 +1,5 @@
-//! What the store keeps of a stage's heartbeats: the round, and for each partition the last round that it showed a sign
-//! of life in. Rounds, and no instants: the clocks of two hosts may differ by minutes.
+//! The store's records of a stage's heartbeats: the round, and for each partition the last round in which something
+//! came out of it. They hold rounds and no instants, because the clocks of two hosts may differ by minutes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use message::failure::Failure;
 use serde::{Deserialize, Serialize};
 use store::{Commit, Expect, Key, Record, Store, Write};
 
-/// All stages' records lie together, so that one commit changes those of a stage.
+/// The records of all stages share this scope, so that one commit can change all records of a stage.
 const SCOPE: &str = "heartbeat";
-/// Longer than an installation is switched off: rounds go on where they were.
+/// How long the records are kept, 30 days: longer than an installation is switched off, so the round count continues.
 const TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The last rounds in which something came out of a partition.
@@ -61,10 +61,10 @@ impl Book {
         Ok(Self { round, seen: seen.collect(), keys, records })
     }
 
-    /// Begins the next round, and says whether it was us who did. Partitions without a record get one, so that one from
-    /// which nothing ever comes is noticed too.
+    /// Begins the next round; `false` if another process was first. Partitions without a record get one, so that a
+    /// partition from which nothing ever comes is noticed too.
     pub(super) async fn begin_round(&mut self, store: &dyn Store) -> Result<bool, Failure> {
-        // Should the round have been lost alone, it goes on behind all that was seen.
+        // If only the record of the round was lost, the count continues after every round that was seen.
         let latest = self.seen.iter().map(|seen| seen.heartbeat.max(seen.anything)).max().unwrap_or_default();
         let round = self.round.max(latest) + 1;
         let mut writes = vec![self.write(0, &Round { round })];
@@ -75,7 +75,8 @@ impl Book {
         Ok(is_ours)
     }
 
-    /// Writes down what came since, by partition. `false` if another process was first with one of them.
+    /// Writes what `came` out of each partition since the last time. `false` if another process changed one of the
+    /// records first.
     pub(super) async fn note(&mut self, store: &dyn Store, came: &BTreeMap<u16, Option<u64>>) -> Result<bool, Failure> {
         let mut writes = Vec::new();
         for (partition, heartbeat) in came {

@@ -1,6 +1,6 @@
-//! Heartbeats: RabbitMQ tells neither the age of a queue's oldest message nor that a queue hands nothing out any more. So
+//! Heartbeats: RabbitMQ reports neither the age of a queue's oldest message nor that a queue has stopped delivering. So
 //! a small message goes through every partition of an ordered stage in every round, and the store keeps which one came
-//! out last: every process of the role, one that only stands by too, then knows the age of each partition.
+//! out last. Every process of the role, also one on standby, then knows the age of each partition.
 //!
 //! The process that first finds a round over begins the next one, in one commit, and publishes its heartbeats. Ages are
 //! counted in rounds and in steady time, so no two clocks are compared.
@@ -28,26 +28,26 @@ pub(super) use beat::Beat;
 pub use beat::is_heartbeat;
 use book::Book;
 
-/// A partition whose heartbeats do not come gets one only every so many rounds, and from [`SELDOM_AFTER`] rounds on only
-/// every so many of those: they must not fill its queue up.
+/// A partition whose heartbeats do not come out gets one only every 4 rounds, and from [`SELDOM_AFTER`] rounds on only
+/// every [`SELDOM_AFTER`] rounds: heartbeats must not fill up its queue.
 const SELDOM: u64 = 4;
 const SELDOM_AFTER: u64 = 240;
-/// How long heartbeats that came are gathered before they are written down, as a part of a round: those of a round come
-/// together.
+/// Heartbeats that came out are gathered for a fiftieth of a round before they are written to the store: those of a
+/// round come together.
 const GATHERING: u32 = 50;
 
-/// How often heartbeats go.
+/// How often heartbeats are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rhythm {
     /// How long a round takes, at least.
     pub every: Duration,
     /// How long a process runs before it begins the very first round of an installation. An older release that runs
-    /// beside it during an upgrade takes a heartbeat for an unreadable message, and sets it aside.
+    /// beside it during an upgrade takes a heartbeat for an unreadable message, and makes it a dead letter.
     pub first_after: Duration,
 }
 
 impl Rhythm {
-    /// 15 s: often enough that an alert after two minutes has seen several, and next to nothing for the queues.
+    /// 15 s: an alert after two minutes has seen several, and the load on the queues is negligible.
     pub const EVERY: Duration = Duration::from_secs(15);
     /// 10 min: longer than a rolling upgrade usually takes.
     pub const UPGRADE: Duration = Duration::from_secs(600);
@@ -62,7 +62,8 @@ pub(super) struct Heartbeats {
     store: Arc<dyn Store>,
     rhythm: Rhythm,
     progress: Arc<Progress>,
-    /// What came and is not written down yet: the newest heartbeat's round, if one came, by partition.
+    /// What came out and is not in the store yet, by partition: the newest heartbeat's round; `None` if only messages
+    /// came.
     came: Mutex<BTreeMap<u16, Option<u64>>>,
     beaten: Notify,
 }
@@ -89,13 +90,13 @@ impl Heartbeats {
         Self { stage, partitions, broker, store, rhythm, progress, came: Mutex::default(), beaten: Notify::new() }
     }
 
-    /// Notes a heartbeat that came out of its partition.
+    /// Records a heartbeat that came out of its partition.
     pub(super) fn met(&self, beat: Beat) {
         self.note(beat.partition, Some(beat.round));
         self.beaten.notify_one();
     }
 
-    /// Notes that a message of the conversation with `key` came out of its partition.
+    /// Records that a message of the conversation with `key` came out of its partition.
     pub(super) fn passed(&self, key: ConversationKey) {
         self.note(key.partition(self.partitions), None);
     }
@@ -106,7 +107,7 @@ impl Heartbeats {
         *known = (*known).max(round);
     }
 
-    /// Keeps the rounds going and writes down what came, until `shutdown`.
+    /// Begins rounds when they are due and writes what came out to the store, until `shutdown`.
     pub(super) async fn run(self: Arc<Self>, shutdown: Shutdown) {
         let began = Instant::now();
         let mut known = Known { round: 0, since: began };
@@ -132,14 +133,14 @@ impl Heartbeats {
                 }
             };
             if let Err(failure) = turned {
-                // The store's absence is told by whoever cannot work without it.
+                // Logged at debug level only: the parts that cannot work without the store report its absence.
                 tracing::debug!(stage = self.stage.as_str(), %failure, "heartbeats are not written down");
                 self.progress.set_pulse(None);
             }
         }
     }
 
-    /// Begins a round if the last one is over and no other process has.
+    /// Begins a round if the last one is over and no other process has begun one.
     async fn turn(
         &self,
         known: &mut Known,
@@ -167,7 +168,7 @@ impl Heartbeats {
         Ok(())
     }
 
-    /// Reads the book, and writes down what came since.
+    /// Reads the records, and writes what came out since the last time.
     async fn write_down(&self, known: &mut Known) -> Result<Book, Failure> {
         let came = std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner));
         let written = async {
@@ -183,12 +184,12 @@ impl Heartbeats {
         Ok(book)
     }
 
-    /// Keeps what could not be written down for the next time.
+    /// Keeps what could not be written to the store for the next time.
     fn keep(&self, came: &BTreeMap<u16, Option<u64>>) {
         came.iter().for_each(|(partition, round)| self.note(*partition, *round));
     }
 
-    /// Tells readiness and metrics what the book says.
+    /// Passes the state of the records on to readiness and metrics.
     fn learn(&self, known: &mut Known, book: &Book) {
         if book.round != known.round {
             *known = Known { round: book.round, since: Instant::now() };
@@ -205,17 +206,17 @@ impl Heartbeats {
     }
 }
 
-/// Whether a partition whose newest heartbeat belongs to the round so many before this one gets one in this round.
+/// Whether a partition gets a heartbeat in this round, if its newest one belongs to the round `behind` rounds before.
 fn is_due(behind: u64) -> bool {
     match behind {
-        // The second one, too: the first may have come just after its round.
+        // At a distance of two as well: the last heartbeat may have come just after its round.
         0..=2 => true,
         3..SELDOM_AFTER => behind.is_multiple_of(SELDOM),
         _ => behind.is_multiple_of(SELDOM_AFTER),
     }
 }
 
-/// Whether a heartbeat certainly is not in its queue; where that is not known it may be.
+/// Whether a heartbeat certainly is not in its queue. After an unknown result it may be there.
 fn not_taken(published: Result<(), Failure>) -> bool {
     published.is_err_and(|failure| failure.kind != FailureKind::Unknown)
 }

@@ -1,11 +1,13 @@
 //! Publishing, receiving and settling.
 
+use broker::ReasonName;
+
 use super::{
     Arc, BrokerFixture, Bytes, DEADLINE, Depths, Destination, Duration, Instant, Outgoing, Reason, Stage, WATCH,
     assert_depths, assert_silent, inbound, receive, receive_many, settle_many, text_from, timeout, which, work,
 };
 
-/// A published message arrives as it was, for the first time.
+/// A published message arrives unchanged, as a first delivery.
 pub async fn what_is_published_arrives(fixture: &dyn BrokerFixture) {
     let (publisher, worker) = (fixture.connect().await, fixture.connect().await);
     let message = work(Stage::Inbound, 1, 0);
@@ -33,7 +35,7 @@ pub async fn stages_do_not_mix(fixture: &dyn BrokerFixture) {
     }
 }
 
-/// A payload that nobody could read has neither id nor conversation.
+/// An unreadable payload has neither id nor conversation.
 pub async fn payloads_without_a_conversation_arrive(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     let payload = Bytes::from_static(b"\xff\x00 no envelope");
@@ -47,7 +49,7 @@ pub async fn payloads_without_a_conversation_arrive(fixture: &dyn BrokerFixture)
     subscription.close().await;
 }
 
-/// The largest payloads are far larger than a text.
+/// Payloads far larger than a text arrive, too.
 pub async fn a_payload_of_256_kib_arrives(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     let large = text_from(1, 0, &"0123456789abcdef".repeat(16 * 1024));
@@ -61,7 +63,7 @@ pub async fn a_payload_of_256_kib_arrives(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// A subscriber that found nothing is told when something comes, from another connection too.
+/// A subscriber that waits on empty queues gets a message that comes later, from another connection too.
 pub async fn a_waiting_subscriber_is_woken(fixture: &dyn BrokerFixture) {
     let (publisher, worker) = (fixture.connect().await, fixture.connect().await);
     let mut subscription = worker.subscribe(Stage::Outbound, 4);
@@ -102,7 +104,7 @@ pub async fn cancelling_next_loses_nothing(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// What was settled never comes again.
+/// A settled message never comes again.
 pub async fn settling_removes(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     broker.publish(&inbound(1, 0..3)).await.unwrap();
@@ -115,7 +117,7 @@ pub async fn settling_removes(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// What a delivery causes lies where it should once the delivery is off its queue.
+/// The effects of a delivery are in their queues once the delivery is off its own queue.
 pub async fn effects_go_to_every_kind_of_destination(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     broker.publish(&inbound(1, 0..1)).await.unwrap();
@@ -125,7 +127,7 @@ pub async fn effects_go_to_every_kind_of_destination(fixture: &dyn BrokerFixture
     let effects = [
         to(Destination::Work(Stage::Outbound), 10),
         to(Destination::Delayed(Stage::Inbound, Duration::from_secs(3600)), 11),
-        to(Destination::Dead(Stage::Inbound, Reason::new("permanent", "the assistant refused it")), 12),
+        to(Destination::Dead(Stage::Inbound, Reason::new(ReasonName::Permanent, "the assistant refused it")), 12),
         to(Destination::Work(Stage::Outbound), 13),
     ];
     delivery.settle(&effects).await.unwrap();
@@ -136,7 +138,7 @@ pub async fn effects_go_to_every_kind_of_destination(fixture: &dyn BrokerFixture
     sender.close().await;
 }
 
-/// A slow worker is not flooded, and gets more as it settles.
+/// A subscriber gets a bounded number of messages, and more as it settles.
 pub async fn prefetch_bounds_what_is_held(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     let bound = fixture.most_held(2);
@@ -158,7 +160,7 @@ pub async fn prefetch_bounds_what_is_held(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// Each kind of queue has its number.
+/// Each kind of queue has its own count.
 pub async fn depths_count_what_waits(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     assert_depths(&*broker, Depths::default()).await;
@@ -169,7 +171,7 @@ pub async fn depths_count_what_waits(fixture: &dyn BrokerFixture) {
     assert_depths(&*broker, Depths { inbound: 3, outbound: 2, receipts: 1, ..Depths::default() }).await;
 }
 
-/// A check is a real publish, yet no worker ever sees it.
+/// The check is a real publish, but no worker ever sees its message.
 pub async fn the_check_passes_and_leaves_nothing(fixture: &dyn BrokerFixture) {
     let broker: Arc<_> = fixture.connect().await;
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! What outlives a restart.
+//! Messages across a restart.
 
 use super::{BrokerFixture, Depths, Stage, assert_depths, assert_silent, inbound, settle_many};
 
@@ -14,7 +14,7 @@ pub async fn published_messages_outlive_a_restart(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// A message that was settled is not.
+/// A message that was settled is gone after a restart.
 pub async fn what_was_settled_stays_away_after_a_restart(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     broker.publish(&inbound(1, 0..4)).await.unwrap();

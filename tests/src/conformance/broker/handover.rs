@@ -1,4 +1,4 @@
-//! From one subscriber to the next: lost, stopping, and competing ones.
+//! The handover from one subscriber to the next: from lost, stopping and competing ones.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use super::{
     receive, receive_many, settle_many, timeout, which, work,
 };
 
-/// A consumer that vanishes without closing, as a killed process does.
+/// A consumer disappears without closing, as a killed process does.
 pub async fn a_lost_consumer_s_messages_come_again_first_and_in_order(fixture: &dyn BrokerFixture) {
     let (lost, next) = (fixture.connect().await, fixture.connect().await);
     lost.publish(&inbound(1, 0..6)).await.unwrap();
@@ -31,7 +31,7 @@ pub async fn a_lost_consumer_s_messages_come_again_first_and_in_order(fixture: &
     subscription.close().await;
 }
 
-/// Giving back costs nothing: the payload is what it was, and its place too.
+/// Giving a message back changes neither its payload nor its position.
 pub async fn what_is_given_back_comes_first_unchanged_and_in_order(fixture: &dyn BrokerFixture) {
     let (one, other) = (fixture.connect().await, fixture.connect().await);
     let messages = inbound(1, 0..6);
@@ -50,7 +50,7 @@ pub async fn what_is_given_back_comes_first_unchanged_and_in_order(fixture: &dyn
     subscription.close().await;
 }
 
-/// A consumer that settled some and closes: the rest goes on elsewhere, and nothing comes twice that was settled.
+/// A consumer settles some messages and closes. Another one gets the rest, and no settled message comes again.
 pub async fn a_stopping_consumer_loses_nothing(fixture: &dyn BrokerFixture) {
     let (stopping, next) = (fixture.connect().await, fixture.connect().await);
     stopping.publish(&inbound(1, 0..30)).await.unwrap();
@@ -71,7 +71,7 @@ pub async fn a_stopping_consumer_loses_nothing(fixture: &dyn BrokerFixture) {
     assert_depths(&*next, Depths::default()).await;
 }
 
-/// Two workers at work at once: no conversation is ever in the hands of both, and each stays in order.
+/// Two workers work at once. They never hold messages of the same conversation, and each conversation stays in order.
 pub async fn only_one_subscriber_has_a_conversation_at_a_time(fixture: &dyn BrokerFixture) {
     const CUSTOMERS: u16 = 12;
     const TEXTS: u32 = 8;
@@ -107,10 +107,10 @@ pub async fn only_one_subscriber_has_a_conversation_at_a_time(fixture: &dyn Brok
     }
 }
 
-/// What two workers have in hand, and what they finished.
+/// The texts that two workers hold, and those that they finished.
 #[derive(Default)]
 struct Watched {
-    /// By customer: who holds it, and how many of its texts.
+    /// By customer: the worker that holds the conversation, and the number of its texts.
     in_hand: Mutex<BTreeMap<u16, (usize, usize)>>,
     settled: Mutex<Vec<(u16, u32)>>,
     progress: tokio::sync::Notify,
@@ -144,7 +144,7 @@ impl Watched {
         (*holder, *texts) = (worker, *texts + 1);
     }
 
-    /// Notes the end of the work, which is before the broker may hand the conversation to somebody else.
+    /// Records the end of the work. It comes before the broker may give the conversation to another worker.
     fn finish(&self, delivery: &Delivery) {
         let (customer, number) = which(delivery);
         self.in_hand.lock().unwrap().get_mut(&customer).expect("it was taken").1 -= 1;
@@ -152,7 +152,8 @@ impl Watched {
     }
 }
 
-/// A second subscriber is handed nothing of a conversation that the first one holds, and goes on when that closes.
+/// A second subscriber gets no messages of a conversation that the first one holds. It gets them when the first one
+/// closes.
 pub async fn a_second_subscriber_takes_over(fixture: &dyn BrokerFixture) {
     let (one, other) = (fixture.connect().await, fixture.connect().await);
     one.publish(&inbound(1, 0..3)).await.unwrap();
@@ -169,7 +170,7 @@ pub async fn a_second_subscriber_takes_over(fixture: &dyn BrokerFixture) {
     second.close().await;
 }
 
-/// A worker that finishes after its subscription closed gets no error, and nothing is lost by it.
+/// A worker that settles after its subscription closed gets no error, and no message is lost.
 pub async fn settling_after_giving_back_is_no_error(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     broker.publish(&inbound(1, 0..2)).await.unwrap();
@@ -180,7 +181,7 @@ pub async fn settling_after_giving_back_is_no_error(fixture: &dyn BrokerFixture)
     let mut subscription = broker.subscribe(Stage::Inbound, 4);
     let mut last = receive(&mut subscription).await;
     if which(&last) == (1, 0) {
-        // The broker had taken it back and hands it out again.
+        // The broker had taken the message back, and delivers it again.
         last.settle(&[]).await.unwrap();
         last = receive(&mut subscription).await;
     }

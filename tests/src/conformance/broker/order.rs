@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{BrokerFixture, Depths, Stage, assert_depths, inbound, receive_many, settle_many, which, work};
 
-/// Many messages, one after the other and several at once.
+/// Many messages keep their order, both one after the other and several at once.
 pub async fn one_conversation_keeps_its_order(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     for number in 0..20 {
@@ -19,7 +19,7 @@ pub async fn one_conversation_keeps_its_order(fixture: &dyn BrokerFixture) {
     subscription.close().await;
 }
 
-/// Many conversations at a time, read while they are written.
+/// Many conversations at a time keep their orders, and are read while they are written.
 pub async fn interleaved_conversations_keep_their_orders(fixture: &dyn BrokerFixture) {
     let (publisher, worker) = (fixture.connect().await, fixture.connect().await);
     let publishing = tokio::spawn(async move {
@@ -35,7 +35,7 @@ pub async fn interleaved_conversations_keep_their_orders(fixture: &dyn BrokerFix
     subscription.close().await;
 }
 
-/// Publishers that share nothing but the queues.
+/// Publishers that share only the queues lose no messages.
 pub async fn concurrent_publishers_lose_nothing(fixture: &dyn BrokerFixture) {
     let mut publishers = tokio::task::JoinSet::new();
     for connection in 0..4 {
@@ -57,7 +57,7 @@ pub async fn concurrent_publishers_lose_nothing(fixture: &dyn BrokerFixture) {
     assert_depths(&*worker, Depths::default()).await;
 }
 
-/// Lanes finish in any order.
+/// Lanes may finish in any order.
 pub async fn settling_out_of_order_loses_nothing(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     broker.publish(&inbound(1, 0..12)).await.unwrap();
@@ -75,7 +75,7 @@ pub async fn settling_out_of_order_loses_nothing(fixture: &dyn BrokerFixture) {
     assert_depths(&*broker, Depths::default()).await;
 }
 
-/// Each of `customers` customers sent `texts` texts, and they came in order.
+/// Asserts that each of `customers` customers sent `texts` texts, and that they came in order.
 fn assert_in_order(seen: &[(u16, u32)], customers: usize, texts: u32) {
     let mut by_customer: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
     for (customer, number) in seen {

@@ -1,13 +1,16 @@
 //! Parked messages and dead letters.
 
+use broker::ReasonName;
+
 use super::{
     BrokerFixture, Depths, Destination, Duration, Instant, Outgoing, Reason, Stage, assert_depths, assert_silent,
     inbound, receive, settle_many, text_from, which,
 };
 
-/// A parked message comes back to its own conversation, and not before its time.
+/// A parked message returns to its own conversation, and not before its time.
 ///
-/// While a worker holds it, another one is not handed the conversation's next text. On RabbitMQ the shortest wait is 5 s.
+/// While a worker holds it, another worker does not get the conversation's next text. On RabbitMQ the shortest wait is
+/// 5 s.
 pub async fn a_delayed_message_waits_and_keeps_its_place(fixture: &dyn BrokerFixture) {
     let (one, other) = (fixture.connect().await, fixture.connect().await);
     let (mut first, mut second) = (one.subscribe(Stage::Inbound, 1), other.subscribe(Stage::Inbound, 1));
@@ -19,7 +22,7 @@ pub async fn a_delayed_message_waits_and_keeps_its_place(fixture: &dyn BrokerFix
         delivery = receive(&mut first) => (delivery, first, second),
         delivery = receive(&mut second) => (delivery, second, first),
     };
-    // The adapter's clock and ours may read a few milliseconds apart.
+    // The adapter's clock and the test's may differ by a few milliseconds.
     assert!(parked_at.elapsed() >= delay - Duration::from_millis(20), "back after {:?}", parked_at.elapsed());
     assert_eq!(returned.payload, parked.payload);
     one.publish(&inbound(1, 1..2)).await.unwrap();
@@ -36,11 +39,11 @@ pub async fn a_delayed_message_waits_and_keeps_its_place(fixture: &dyn BrokerFix
     assert_depths(&*one, Depths::default()).await;
 }
 
-/// Dead letters lie aside until a person asks for them.
+/// Dead letters stay in their queue until an operator asks for them.
 pub async fn dead_letters_are_counted_and_not_delivered(fixture: &dyn BrokerFixture) {
     let broker = fixture.connect().await;
     let dead = |stage, number| {
-        let reason = Reason::new("unreadable", "not an envelope: Syntax error at line 1 column 1");
+        let reason = Reason::new(ReasonName::Unreadable, "not an envelope: Syntax error at line 1 column 1");
         Outgoing::new(Destination::Dead(stage, reason), &text_from(1, number, "dead"))
     };
     let mut messages: Vec<_> = Stage::ALL.into_iter().zip(10..).map(|(stage, number)| dead(stage, number)).collect();

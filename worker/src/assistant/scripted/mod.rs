@@ -23,7 +23,7 @@ impl Scripted {
     /// Reads the dialogue that `settings` name.
     ///
     /// # Errors
-    /// When the file cannot be read, with all its problems.
+    /// When the file cannot be read, or the dialogue has problems: all of them are named.
     pub(super) fn open(settings: &ScriptedSettings) -> Result<Self, Failure> {
         let (name, text) = match &settings.file {
             None => ("the built-in dialogue".to_owned(), BUILT_IN.to_owned()),

@@ -1,4 +1,4 @@
-//! How we prove ourselves to watsonx: Basic with an API key, or a bearer token, some of which are exchanged first.
+//! How we authenticate to watsonx: Basic with an API key, or a bearer token, some of which are exchanged first.
 //! <https://cloud.ibm.com/apidocs/assistant-v2#authentication>
 
 use integration::{AssistantAuth, CloudPakSecret};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::client;
 use super::token::{Token, TokenCache};
 
-/// One location's proof.
+/// The credentials of one location.
 #[derive(Debug)]
 pub(super) struct Credentials {
     auth: AssistantAuth,
@@ -24,7 +24,7 @@ pub(super) struct Credentials {
 pub(super) struct Proof(Option<SecretString>);
 
 impl Credentials {
-    /// Proves itself as `auth` says.
+    /// Authenticates as `auth` says.
     pub(super) fn new(auth: AssistantAuth) -> Self {
         let keyring = Keyring::new(auth.secret().cloned());
         Self { auth, cache: TokenCache::default(), keyring }
@@ -51,13 +51,13 @@ impl Credentials {
         Ok((request.bearer_auth(token.expose_secret()), Proof(Some(token))))
     }
 
-    /// Whether another proof may succeed where one was refused that was made after `since`.
+    /// Whether another proof may succeed, after one that was made after `since` was refused.
     pub(super) async fn can_renew(&self, since: Instant) -> bool {
         let is_exchanged = matches!(self.auth, AssistantAuth::Iam { .. } | AssistantAuth::CloudPak { .. });
         is_exchanged || self.keyring.has_changed(since).await
     }
 
-    /// A token for the secret; should it be refused and have changed on disk, for the new one.
+    /// Exchanges the secret for a token. If the secret is refused and has changed on disk, exchanges the new one.
     async fn exchange(&self, http: &reqwest::Client) -> Result<Token, Failure> {
         let began = Instant::now();
         match self.exchange_once(http).await {
@@ -100,7 +100,8 @@ impl Credentials {
 async fn fetch(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
     let request = request.header(reqwest::header::ACCEPT, "application/json");
     client::send(request).await.map_err(|cause| {
-        // A token service that refuses our key with a 400, as IAM does, refuses every text alike.
+        // A token service that refuses our key with a 400, as IAM does, refuses every text alike: the settings are
+        // wrong.
         let (kind, what) = if cause.kind.is_retryable() {
             (cause.kind, "no token for the assistant")
         } else {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many turns in a row must fail.
+/// How many turns in a row must fail before the circuit opens.
 const THRESHOLD: u32 = 3;
-/// How long until the next probe.
+/// How long until the next probe, 30 s.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 
 /// The breaker of one location.
@@ -22,8 +22,8 @@ struct State {
 }
 
 impl Circuit {
-    /// Whether the location may be asked as usual. When it has cooled down, the caller is told yes and is the probe;
-    /// everybody else waits for its outcome, or for another cool-down.
+    /// Whether the location may be asked as usual. After a cool-down, the first caller gets `true` and is the probe;
+    /// all others get `false` until its outcome is known, or until another cool-down is over.
     pub(super) fn admits(&self, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open_until {
@@ -41,7 +41,7 @@ impl Circuit {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
-    /// The location was beyond reach.
+    /// The location could not be reached.
     pub(super) fn failed(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! One HTTP call to a location, and the calls that follow one that failed for a passing reason.
+//! One HTTP call to a location, and the calls that follow one that failed for a temporary reason.
 
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use super::auth::{Credentials, Proof};
 use super::refusal;
 use crate::assistant::Attempts;
 
-/// Answers longer than this are no answers: a context may have 100 KB, and there are at most five responses of each node.
+/// The longest answer that is read, 2 MiB: a context may have 100 KB, and there are at most five responses of each
+/// node.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
-/// A location that asks us to wait longer than this is beyond reach for the turn.
+/// A location that asks us to wait longer than this, 30 s, counts as unreachable for the turn.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// How long and how often to try.
@@ -22,7 +23,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Patience {
     /// How long one call may take.
     pub(super) timeout: Duration,
-    /// How many more calls follow one that failed for a passing reason.
+    /// How many more calls follow one that failed for a temporary reason.
     pub(super) retries: u32,
     /// How long to wait between them; the location's `Retry-After` is a floor.
     pub(super) interval: Duration,
@@ -41,7 +42,7 @@ impl Client {
     /// A client for `location`.
     ///
     /// # Errors
-    /// When its URL is none.
+    /// When its URL is invalid.
     pub(super) fn new(location: &WatsonxLocation, http: reqwest::Client) -> Result<Self, Failure> {
         let base = Url::parse(&location.url)
             .map_err(|e| Failure::misconfigured("the assistant's url is not a URL").caused_by(e))?;

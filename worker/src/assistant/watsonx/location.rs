@@ -25,7 +25,7 @@ pub(super) struct Location {
     /// The path of its sessions, below `/v2`.
     sessions: Vec<String>,
     patience: Patience,
-    /// Whether it is worth asking.
+    /// Tells whether the location may be asked as usual.
     pub(super) circuit: Circuit,
 }
 
@@ -38,10 +38,10 @@ struct Session<'a> {
 }
 
 impl Location {
-    /// The place that `location` describes.
+    /// The location that `location` describes.
     ///
     /// # Errors
-    /// When its URL is none.
+    /// When its URL is invalid.
     pub(super) fn new(
         location: &WatsonxLocation,
         settings: &WatsonxSettings,
@@ -58,7 +58,7 @@ impl Location {
     }
 
     /// Takes `turn` in the session of `state`, or in a new one; returns the answer and the state for the next turn,
-    /// which remembers this location as number `at`. As a `last_resort` nothing is tried twice.
+    /// which remembers this location as number `at`. As a `last_resort` no call is retried.
     ///
     /// # Errors
     /// The last failure.
@@ -86,7 +86,7 @@ impl Location {
         Ok((reply, state))
     }
 
-    /// With a timeout of the assistant's own, one more attempt is made when it is over, as IBM documents it.
+    /// With a timeout that the assistant set, one more attempt is made when it is over, as IBM documents it.
     fn patience(&self, state: &State, last_resort: bool) -> Patience {
         let mut patience = self.patience;
         if let Some(timeout_ms) = state.response_timeout_ms {
@@ -99,7 +99,7 @@ impl Location {
         patience
     }
 
-    /// The turn, and the empty turns that the assistant asks for in between, joined.
+    /// Takes the turn, and the empty turns that the assistant asks for in between, and joins the replies.
     async fn converse(&self, session: &mut Session<'_>, had_media: bool) -> Result<Reply, Failure> {
         let mut reply = self.message(session, &request::body(session.turn, had_media)).await?;
         for _ in 0..MAX_EMPTY_TURNS {
@@ -113,7 +113,7 @@ impl Location {
         Ok(reply)
     }
 
-    /// Sends `body`; a session that is no more is replaced once in a turn, and the same body sent again.
+    /// Sends `body`; a session that is over is replaced once in a turn, and the same body is sent again.
     async fn message(&self, session: &mut Session<'_>, body: &Value) -> Result<Reply, Failure> {
         loop {
             let id = match &session.id {

@@ -44,7 +44,7 @@ impl Watsonx {
     /// The assistant that `settings` describe.
     ///
     /// # Errors
-    /// When a URL is none, or the machine has no TLS.
+    /// When a URL is invalid, or TLS cannot be set up.
     pub(super) fn new(settings: &WatsonxSettings) -> Result<Self, Failure> {
         let http = providers::http_client::client(settings.timeout)?;
         let open = |location| Location::new(location, settings, http.clone());
@@ -94,7 +94,8 @@ impl Assistant for Watsonx {
                 answered_or_refused => return answered_or_refused,
             }
         }
-        // Rather ask a location that failed lately, once, than leave a customer unheard.
+        // No other location answered, so each location whose circuit is open is asked once: the customer may still get
+        // an answer.
         for (at, location) in shunned {
             match self.ask(at, location, turn, &state, true).await {
                 Err(error) if is_beyond_reach(&error) => failure = error,
@@ -105,7 +106,7 @@ impl Assistant for Watsonx {
     }
 }
 
-/// Whether another location may still answer: everything but a refusal of this very text.
+/// Whether another location may still answer: after every failure but a refusal of this very text.
 fn is_beyond_reach(failure: &Failure) -> bool {
     failure.kind != FailureKind::Permanent
 }

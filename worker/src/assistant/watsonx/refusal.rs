@@ -1,6 +1,6 @@
-//! What an HTTP error of watsonx, or of its token service, means. Nothing of what its body says is shown: it may repeat the
-//! customer's words, a variable of the conversation, or a key. IBM's own codes and a few of its sentences are recognised and
-//! told in ours.
+//! What an HTTP error of watsonx, or of its token service, means. Nothing of what its body says is shown: it may repeat
+//! the customer's words, a variable of the conversation, or a key. IBM's own codes and a few of its sentences are
+//! recognised and reported in our words.
 
 use message::failure::{Failure, FailureKind};
 use reqwest::StatusCode;

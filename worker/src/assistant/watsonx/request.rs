@@ -2,8 +2,8 @@
 //!
 //! The reserved variables go to both kinds of skill at once, because a client cannot know which kind an assistant has:
 //! a dialog reads `$smsUserPhoneNumber` from `context.skills["main skill"].user_defined`, actions read it from
-//! `context.skills["actions skill"].skill_variables`, and watsonx passes over a skill that is not there. What both read
-//! as `${system_integrations}` or `$integrations` goes to `context.integrations`, numbers of customers under `private`,
+//! `context.skills["actions skill"].skill_variables`, and watsonx ignores a skill that is not there. What both read as
+//! `${system_integrations}` or `$integrations` goes to `context.integrations`, numbers of customers under `private`,
 //! which watsonx keeps out of its logs.
 
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::input::sanitised;
 use crate::assistant::{Input, Turn};
 
-/// watsonx takes at most so many attachments.
+/// How many attachments watsonx takes at most.
 const MAX_ATTACHMENTS: usize = 5;
 
 /// The body for `turn`; `clears_media` if the session's last turn carried media, which this one must not inherit.

@@ -1,4 +1,4 @@
-//! A bearer token that is fetched once for everybody, kept for most of its lifetime, and fetched again when refused.
+//! A bearer token that is fetched once for all callers, kept for most of its lifetime, and fetched again when refused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Used where a token does not say how long it lives: IBM's usual hour.
+/// The lifetime of a token that does not name one: IBM's usual hour.
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
-/// A token that claims to live longer is fetched again all the same.
+/// The longest lifetime that is believed, 24 h: a token that claims more is fetched again after that.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A token that was issued just now.
@@ -78,8 +78,8 @@ struct Cached {
 }
 
 impl TokenCache {
-    /// The token, from `fetch` if there is none or it is old or it is `refused`. One caller fetches, the others wait.
-    /// A token that is merely old still serves while the token service is away.
+    /// The token, from `fetch` if there is none or it is old or it is `refused`. One caller fetches, the others wait. A
+    /// token that is merely old still serves while the token service is unreachable.
     pub(super) async fn get(
         &self,
         refused: Option<&SecretString>,
@@ -88,7 +88,8 @@ impl TokenCache {
     ) -> Result<SecretString, Failure> {
         let failures = self.failures.load(Ordering::Relaxed);
         let mut cached = self.cached.lock().await;
-        // Else everybody who waited would wait for a timeout of their own, one after the other.
+        // A failure counts for all callers that waited for it. Otherwise each would wait for a timeout of its own, one
+        // after the other.
         let failed_meanwhile = self.failures.load(Ordering::Relaxed) > failures;
         let is_refused = |known: &Cached| refused.is_some_and(|r| r.expose_secret() == known.value.expose_secret());
         let usable = cached.take().filter(|known| !is_refused(known) && now < known.ends_at);
@@ -110,7 +111,8 @@ impl TokenCache {
 }
 
 impl Cached {
-    /// A token asked for at `now`, which is a little before it was issued; it is replaced after four fifths of its life.
+    /// A token asked for at `now`, which is a little before it was issued; it is replaced after four fifths of its
+    /// life.
     fn new(token: Token, now: Instant) -> Self {
         let lifetime = token.lifetime.min(LONGEST_LIFETIME);
         Self { value: token.value, refresh_at: now + lifetime.mul_f64(0.8), ends_at: now + lifetime }

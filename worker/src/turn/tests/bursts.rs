@@ -64,7 +64,8 @@ async fn a_text_that_comes_twice_within_its_burst_is_said_once() {
     assert_eq!((ending(&again.settlement), texts(&again.effects)), ("duplicate", vec!["a\nb\nc".to_owned()]));
 }
 
-/// Its parts may never have left: whoever took it was killed between the commit and the publishing.
+/// Its parts may never have been published: the worker that took it may have been killed between the commit and the
+/// publishing.
 #[tokio::test]
 async fn a_text_that_was_answered_before_is_no_part_of_a_burst_and_its_answer_is_published_again() {
     let stand = Stand::echoing(Options::default());
@@ -107,7 +108,9 @@ async fn a_burst_that_failed_and_comes_again_with_a_later_text_stays_dead_while_
     assert_eq!(ending(&decision.settlement), "answered");
     assert_eq!(envelope.id, stand.text("c", "c").id);
     let [failure, dead, answer] = &decision.effects[..] else { panic!("{decision:?}") };
-    assert!(matches!(&dead.destination, Destination::Dead(Stage::Inbound, why) if why.name == "assistant_unreachable"));
+    assert!(
+        matches!(&dead.destination, Destination::Dead(Stage::Inbound, why) if why.name.as_str() == "assistant_unreachable")
+    );
     let mut dead = Envelope::decode(&dead.payload).unwrap();
     assert_eq!((dead.id, dead.attempts.len()), (stand.text("a", "a").id, 1));
     assert_eq!(texts(&[failure.clone(), answer.clone()]), [Options::default().failure_message.as_str(), "c"]);

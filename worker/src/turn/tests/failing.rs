@@ -1,4 +1,4 @@
-//! An assistant beyond reach: the failure message goes out once, and the turn waits among the dead letters.
+//! An unreachable assistant: the failure message goes out once, and the turn waits among the dead letters.
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ fn ending(settlement: &Settlement) -> &str {
     match settlement {
         Settlement::Done(Outcome::Refused(rule)) => rule.as_str(),
         Settlement::Done(outcome) => outcome.as_str(),
-        Settlement::DeadLetter(reason) => reason.name,
+        Settlement::DeadLetter(reason) => reason.name.as_str(),
         Settlement::Rest(_) => "rest",
         Settlement::RetryAfter(_) => "retry after",
         Settlement::GiveBack => "give back",

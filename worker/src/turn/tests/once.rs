@@ -1,4 +1,4 @@
-//! A text is answered once, whoever takes it how often, and whatever becomes of the store.
+//! A text is answered once, however often and by however many workers it is taken, and whatever happens to the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Sessions, open lists, and who is answered at all.
+//! Sessions, open lists, and which customers are answered at all.
 
 use std::time::Duration;
 

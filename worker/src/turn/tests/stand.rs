@@ -14,7 +14,7 @@ use message::{Address, Conversation, Envelope, IntegrationId, MessageId, SCHEMA}
 use providers::ProviderSettings;
 use providers::twilio::TwilioSettings;
 use serde_json::{Value, json};
-use store::{Commit, Key, PatientStore, Record, Store, Write};
+use store::{Commit, Key, Record, RetryingStore, Store, Write};
 
 use crate::assistant::{Answer, Assistant, Choice, ChoiceList, Input, Item, Turn};
 use crate::identity::Identity;
@@ -65,13 +65,13 @@ impl Assistant for Puppet {
     }
 }
 
-/// The embedded store, which can be told to be away or to lose the outcomes of commits.
+/// The embedded store, which can be made to fail or to lose the outcomes of commits.
 #[derive(Debug)]
 pub(super) struct Shaky {
     inner: EmbeddedStore,
-    /// So many calls still fail.
+    /// How many of the next calls fail.
     pub(super) away: AtomicUsize,
-    /// So many commits still apply and say that nobody knows.
+    /// How many of the next commits are applied and report an unknown outcome.
     pub(super) unknown: AtomicUsize,
 }
 
@@ -124,7 +124,7 @@ impl Stand {
         let assistant = Arc::new(Puppet { script: Box::new(script), asked: Mutex::default() });
         let shutdown = Shutdown::new(Duration::ZERO);
         let integration = integration(options);
-        let patient = PatientStore::new(store.clone(), shutdown.clone());
+        let patient = RetryingStore::new(store.clone(), shutdown.clone());
         let handler = Arc::new(TurnHandler {
             assistants: [(integration.id.clone(), assistant.clone() as Arc<dyn Assistant>)].into(),
             integrations: [integration].into_iter().collect(),
